@@ -1,0 +1,59 @@
+# The one task runner. `make demo` and `make test` need Python 3.11 and make, nothing else.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKS := deploy/locks
+UV := $(BIN)/uv
+INSTALLED := $(VENV)/.installed
+COMPILE := $(UV) pip compile pyproject.toml --quiet --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-package fitserve --no-emit-package fitserve-server
+
+.PHONY: install demo up test test-full check format catalog protos lock clean help
+
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALLED) ## Create .venv from the lock file and install the server and the client into it.
+
+# pip brings uv, whose hash is locked too; uv installs the rest several times faster than pip would.
+$(INSTALLED): $(LOCKS)/bootstrap.txt $(LOCKS)/dev.txt pyproject.toml client/pyproject.toml
+	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 14), "fitserve needs Python 3.11 to 3.13"'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(LOCKS)/bootstrap.txt
+	VIRTUAL_ENV=$(VENV) $(UV) pip sync --quiet --require-hashes $(LOCKS)/dev.txt
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation --editable . --editable client
+	touch $@
+
+demo: install ## From model.fit to a served version on the digits set, and a table of what came out.
+	$(BIN)/fitserve demo
+
+up: install ## Start the embedded stack: API :8000, gRPC serving :8500, REST serving :8501.
+	$(BIN)/fitserve up
+
+test: install ## The covering slice: every test but those marked `full`.
+	$(BIN)/python -m pytest -m "not full"
+
+test-full: install ## Every test.
+	$(BIN)/python -m pytest
+
+check: install ## Format, lint, types, import rules: what CI checks.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -c "import service.app, sys; assert 'tensorflow' not in sys.modules"
+
+format: install ## Format and mend what the linter can mend.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## Resolve the lock files again (writes deploy/locks).
+	test -x $(UV) || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
+	$(COMPILE) --extra embedded --group dev -o $(LOCKS)/dev.txt
+	$(COMPILE) -c $(LOCKS)/dev.txt -o $(LOCKS)/api.txt
+	$(COMPILE) -c $(LOCKS)/dev.txt --extra worker -o $(LOCKS)/worker.txt
+	grep -A1000 '^uv==' $(LOCKS)/dev.txt | awk 'NR==1 || /^ +--hash/ {print; next} {exit}' > $(LOCKS)/bootstrap.txt
+
+clean: ## Remove what the other targets made.
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""The client of fitserve and TensorFlow Serving: jobs over HTTP, predictions over gRPC."""

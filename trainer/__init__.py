@@ -1,0 +1,1 @@
+"""A library: from a training spec to a trained Keras model."""
