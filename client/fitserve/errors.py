@@ -1,0 +1,187 @@
+"""Everything that can go wrong, by what the caller can do about it.
+
+FitserveError
+├── SettingsError           a token file or endpoints.json that can't be read
+├── InvalidInput            what was sent doesn't fit: the spec, the signature, the arguments (a ValueError)
+├── Unauthorized            no token, a wrong one, or one without this right
+├── NotFound                no such job, model, version, artifact (a LookupError)
+├── Conflict                not a legal move in the present state
+├── Overloaded              the server has too much to do: try later
+├── Unavailable             nothing answers there, or not yet
+├── DeadlineExceeded        the time given is over (a TimeoutError)
+├── LoadFailed              serving tried to load a version and could not
+├── ChecksumMismatch        downloaded bytes are not the ones published
+├── ServerFailed            the server broke, or said what this client can't read
+└── ProblemError            any refusal told over HTTP (RFC 9457); each is also one of the classes above,
+                            so `except NotFound` and `except ProblemError` both catch a 404
+"""
+
+# ruff: noqa: N818 - the names are those of gRPC's and HTTP's own answers, which our users know.
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class FitserveError(Exception):
+    """The root of all errors of this package; `code` is stable, the message is for people."""
+
+    code: str = "error"
+
+
+class SettingsError(FitserveError):
+    """Settings could be found but not read."""
+
+    code = "bad_settings"
+
+
+class InvalidInput(FitserveError, ValueError):
+    """What was given does not fit what is wanted; nothing was changed by it."""
+
+    code = "invalid_input"
+
+
+class Unauthorized(FitserveError):
+    """The token is missing, wrong, or lacks the right."""
+
+    code = "unauthorized"
+
+
+class NotFound(FitserveError, LookupError):
+    """There is no such job, data set, model, version or artifact."""
+
+    code = "not_found"
+
+
+class Conflict(FitserveError):
+    """The request is no legal move in the present state."""
+
+    code = "conflict"
+
+
+class Overloaded(FitserveError):
+    """The server takes no more for now."""
+
+    code = "overloaded"
+
+
+class Unavailable(FitserveError):
+    """Nothing answers at the address, or what answers is not ready."""
+
+    code = "unavailable"
+
+
+class DeadlineExceeded(FitserveError, TimeoutError):
+    """The time given for the call is over; the server may still have acted."""
+
+    code = "deadline_exceeded"
+
+
+class LoadFailed(FitserveError):
+    """Serving could not load the version, and says why."""
+
+    code = "load_failed"
+
+
+class ChecksumMismatch(FitserveError):
+    """The bytes that arrived don't have the published digest; the target file was not touched."""
+
+    code = "checksum_mismatch"
+
+
+class ServerFailed(FitserveError):
+    """The server broke, or answered in a form this client doesn't know."""
+
+    code = "server_failed"
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One refused place of a document: a JSON pointer (RFC 6901) and what is wrong there."""
+
+    pointer: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.pointer or '/'}: {self.detail}"
+
+
+class ProblemError(FitserveError):
+    """A refusal that the server told as application/problem+json.
+
+    `status` is the HTTP status, `code` the server's own word, `errors` every refused field at once,
+    `request_id` what to look for in the server's logs, `raw` the whole document.
+    """
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        self.status = status
+        self.raw = problem
+        self.title = str(problem.get("title") or "")
+        self.detail = str(problem.get("detail") or self.title or f"HTTP {status}")
+        self.code = str(problem.get("code") or type(self).code)
+        self.request_id: str | None = problem.get("request_id")
+        self.errors: Sequence[FieldError] = tuple(
+            FieldError(str(each.get("pointer", "")), str(each.get("detail", "")))
+            for each in problem.get("errors") or ()
+        )
+        super().__init__(
+            "\n".join([f"{self.detail} [{status} {self.code}]", *(f"  {e}" for e in self.errors)])
+        )
+
+
+class InvalidInputProblem(ProblemError, InvalidInput):
+    """400, 413, 415, 422."""
+
+
+class UnauthorizedProblem(ProblemError, Unauthorized):
+    """401, 403."""
+
+
+class NotFoundProblem(ProblemError, NotFound):
+    """404, 410."""
+
+
+class ConflictProblem(ProblemError, Conflict):
+    """409, 412."""
+
+
+class OverloadedProblem(ProblemError, Overloaded):
+    """429."""
+
+
+class UnavailableProblem(ProblemError, Unavailable):
+    """502, 503."""
+
+
+class DeadlineProblem(ProblemError, DeadlineExceeded):
+    """408, 504."""
+
+
+class ServerFailedProblem(ProblemError, ServerFailed):
+    """Any other status that is no success."""
+
+
+PROBLEM_BY_STATUS: Mapping[int, type[ProblemError]] = {
+    400: InvalidInputProblem,
+    413: InvalidInputProblem,
+    415: InvalidInputProblem,
+    422: InvalidInputProblem,
+    401: UnauthorizedProblem,
+    403: UnauthorizedProblem,
+    404: NotFoundProblem,
+    410: NotFoundProblem,
+    408: DeadlineProblem,
+    409: ConflictProblem,
+    412: ConflictProblem,
+    429: OverloadedProblem,
+    502: UnavailableProblem,
+    503: UnavailableProblem,
+    504: DeadlineProblem,
+}
+
+
+def problem(status: int, document: Mapping[str, Any]) -> ProblemError:
+    """Return the error that belongs to an HTTP status, ready to raise."""
+    return PROBLEM_BY_STATUS.get(status, ServerFailedProblem)(status, document)
