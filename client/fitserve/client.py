@@ -1,0 +1,314 @@
+"""Jobs, data sets, models and artifacts over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+from fitserve import settings
+from fitserve.errors import (
+    ChecksumMismatch,
+    DeadlineExceeded,
+    InvalidInput,
+    Overloaded,
+    ServerFailed,
+    Unavailable,
+)
+from fitserve.results import Dataset, Event, Job, Model, ModelVersion
+from fitserve.streams import messages
+from fitserve.transport import Transport
+
+LONG_POLL_S = 30.0  # the longest the server holds an answer back
+PAGE_SIZE = 100
+SILENCE_S = 45.0  # three of the stream's pings missed: the connection is dead
+UPLOAD_TIMEOUT_S = 300.0
+RESULT = TypeVar("RESULT")
+
+
+class Client:
+    """A fitserve server: submit jobs, follow them, fetch what they published.
+
+    Without arguments it finds the server and the token as `fitserve.settings` tells. Threads may share it.
+    """
+
+    def __init__(self, url: str | None = None, token: str | None = None, *, timeout_s: float = 30.0) -> None:
+        found = settings.load(url, token)
+        self.url = found.api
+        self._http = Transport(found.api, found.token, timeout_s)
+
+    def submit(self, spec: Mapping[str, Any], idempotency_key: str | None = None) -> Job:
+        """Submit a job; the same key submits the same job once, however often it is sent.
+
+        Raises:
+            InvalidInput: the spec was refused; as a ProblemError it carries a pointer for each fault.
+        """
+        # With a key of its own a broken connection may be tried again without starting two jobs.
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        return Job.of(self._http.post("/v1/jobs", spec, headers=headers, repeatable=True))
+
+    def job(self, id: str, wait_s: float | None = None) -> Job:  # noqa: A002 - the API's own word
+        """Return a job; with `wait_s` (at most 30) only when it changed or the time is over."""
+        params = {} if wait_s is None else {"wait": _seconds(wait_s)}
+        return Job.of(self._http.get(f"/v1/jobs/{_part(id)}", params, wait_s=wait_s or 0.0))
+
+    def jobs(
+        self,
+        *,
+        status: str | None = None,
+        model: str | None = None,
+        kind: str | None = None,
+        label: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Job]:
+        """Iterate over jobs in the server's order, page by page; `limit` bounds how many in all."""
+        filters = {"status": status, "model": model, "kind": kind, "label": label}
+        return self._pages("/v1/jobs", Job.of, filters, limit)
+
+    def cancel(self, id: str) -> Job:  # noqa: A002 - the API's own word
+        """Ask a job to stop; repeating is harmless.
+
+        Raises:
+            Conflict: it has already ended otherwise.
+        """
+        return Job.of(self._http.post(f"/v1/jobs/{_part(id)}/cancel", repeatable=True))
+
+    def events(self, id: str, after: int | None = None) -> Iterator[Event]:  # noqa: A002 - the API's own word
+        """Iterate over a job's events as they happen, each once, up to the one that ends the job.
+
+        A broken stream is taken up again after the last event seen, for as long as the server answers again
+        within a minute.
+
+        Raises:
+            NotFound: no such job.
+            Unavailable: the server is gone for more than a minute.
+        """
+        last, pause_s, gone_since = after or 0, 0.2, None
+        while True:
+            try:
+                for event, retry_s in self._stream(id, last):
+                    gone_since, pause_s = None, retry_s or 0.2
+                    if event is None or event.id <= last:
+                        continue
+                    last = event.id
+                    yield event
+                    if event.is_last:
+                        return
+                # A stream that ended in good order, but not with the last event: is there more to come?
+                if self.job(id).is_finished and not self._has_events(id, last):
+                    return
+            except (Unavailable, Overloaded, DeadlineExceeded):
+                gone_since = gone_since or time.monotonic()
+                if time.monotonic() - gone_since > 60.0:
+                    raise
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, 5.0)
+
+    def wait(self, id: str, timeout_s: float | None = None) -> Job:  # noqa: A002 - the API's own word
+        """Wait until the job has ended, however it did, and return it.
+
+        Raises:
+            DeadlineExceeded: it has not ended within timeout_s; it goes on.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left_s = LONG_POLL_S if deadline is None else min(LONG_POLL_S, deadline - time.monotonic())
+            started = time.monotonic()
+            job = self.job(id, wait_s=max(0.0, left_s))
+            if job.is_finished:
+                return job
+            if deadline is not None and time.monotonic() >= deadline:
+                raise DeadlineExceeded(f"job {id} is still {job.status} after {timeout_s:g} s; it goes on")
+            if time.monotonic() - started < 0.1:  # a change of another field: don't spin on those
+                time.sleep(0.1)
+
+    def upload(self, path: str | os.PathLike[str], name: str | None = None) -> Dataset:
+        """Upload a file as a data set and wait until the server has read it; see `status` and `error`.
+
+        Raises:
+            InvalidInput: the server refuses the file.
+            DeadlineExceeded: it could not be read within five minutes.
+        """
+        source = Path(path)
+        deadline = time.monotonic() + UPLOAD_TIMEOUT_S
+        with source.open("rb") as file:
+            body = self._http.send(
+                "POST",
+                "/v1/datasets",
+                files={"file": (source.name, file, "application/octet-stream")},
+                data={"name": name} if name else {},
+                wait_s=LONG_POLL_S,
+            )
+        dataset = Dataset.of(body)
+        while dataset.status == "pending":
+            if time.monotonic() > deadline:
+                raise DeadlineExceeded(f"data set {dataset.id} is still pending after {UPLOAD_TIMEOUT_S:g} s")
+            time.sleep(0.5)
+            dataset = self.dataset(dataset.id)
+        return dataset
+
+    def dataset(self, id: str) -> Dataset:  # noqa: A002 - the API's own word
+        """Return a data set."""
+        return Dataset.of(self._http.get(f"/v1/datasets/{_part(id)}"))
+
+    def datasets(self, *, limit: int | None = None) -> Iterator[Dataset]:
+        """Iterate over the data sets."""
+        return self._pages("/v1/datasets", Dataset.of, {}, limit)
+
+    def models(self, *, limit: int | None = None) -> Iterator[Model]:
+        """Iterate over the models that have a published version."""
+        return self._pages("/v1/models", Model.of, {}, limit)
+
+    def versions(self, model: str, *, limit: int | None = None) -> Iterator[ModelVersion]:
+        """Iterate over a model's published versions."""
+        return self._pages(f"/v1/models/{_part(model)}/versions", ModelVersion.of, {}, limit)
+
+    def version(self, model: str, n: int, wait_s: float | None = None) -> ModelVersion:
+        """Return a version; with `wait_s` (at most 30) when serving has it AVAILABLE or the time is over."""
+        params = {} if wait_s is None else {"wait": _seconds(wait_s)}
+        path = f"/v1/models/{_part(model)}/versions/{n}"
+        return ModelVersion.of(self._http.get(path, params, wait_s=wait_s or 0.0))
+
+    def download(self, model: str, n: int, artifact: str, to: str | os.PathLike[str]) -> Path:
+        """Fetch an artifact into a file, or into a folder under its own name, and check its digest.
+
+        The file appears whole or not at all.
+
+        Raises:
+            ChecksumMismatch: the bytes are not those that were published.
+        """
+        target = Path(to)
+        if target.is_dir():
+            if Path(artifact).name != artifact:
+                raise InvalidInput(f"an artifact's name is no path. Received: {artifact!r}")
+            target /= artifact
+        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        path = f"/v1/models/{_part(model)}/versions/{n}/artifacts/{_part(artifact)}"
+        try:
+            # Asked for as they are: compression on the way would change the bytes the digest is of.
+            with self._http.stream(
+                path, read_timeout_s=SILENCE_S, headers={"Accept-Encoding": "identity"}
+            ) as answer:
+                expected = (
+                    answer.headers.get("ETag", "").removeprefix("W/").strip('"').removeprefix("sha256:")
+                )
+                digest = hashlib.sha256()
+                with part.open("wb") as file:
+                    for chunk in answer.iter_bytes(1 << 20):
+                        digest.update(chunk)
+                        file.write(chunk)
+            if digest.hexdigest() != expected:
+                raise ChecksumMismatch(
+                    f"{artifact} of {model} version {n} should have sha256 {expected or '(none told)'}."
+                    f" Received: {digest.hexdigest()}"
+                )
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+        return target
+
+    def predict(
+        self,
+        model: str,
+        instances: Sequence[Any],
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        signature: str | None = None,
+        timeout_s: float | None = None,
+    ) -> list[Any]:
+        """Ask a served model over HTTP, in TF Serving's row form, and return its `predictions`.
+
+        For speed and dtypes use `fitserve.Predictor`; this is for where only HTTP gets through.
+        """
+        if version is not None and label is not None:
+            raise InvalidInput(f"give a version or a label, not both. Received: {version} and {label!r}")
+        which = f"/versions/{version}" if version is not None else f"/labels/{_part(label)}" if label else ""
+        document: dict[str, Any] = {"instances": _plain(instances)}
+        if signature is not None:
+            document["signature_name"] = signature
+        answer = self._http.post(
+            f"/v1/models/{_part(model)}{which}:predict", document, repeatable=True, timeout_s=timeout_s
+        )
+        if not isinstance(answer, dict) or "predictions" not in answer:
+            raise ServerFailed(f"the answer of model {model} has no predictions")
+        predictions: list[Any] = answer["predictions"]
+        return predictions
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _pages(
+        self, path: str, parse: Callable[[Any], RESULT], filters: Mapping[str, Any], limit: int | None
+    ) -> Iterator[RESULT]:
+        left, after = limit, None
+        while left is None or left > 0:
+            params = {name: value for name, value in filters.items() if value is not None}
+            params["limit"] = PAGE_SIZE if left is None else min(left, PAGE_SIZE)
+            if after is not None:
+                params["after"] = after
+            page = self._http.get(path, params)
+            yield from (parse(each) for each in page["data"])
+            if left is not None:
+                left -= len(page["data"])
+            after = page.get("next")
+            if not page.get("has_more") or after is None:
+                return
+
+    def _stream(self, job_id: str, last: int) -> Iterator[tuple[Event | None, float | None]]:
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(last), "Cache-Control": "no-store"}
+        path = f"/v1/jobs/{_part(job_id)}/events"
+        with self._http.stream(path, read_timeout_s=SILENCE_S, headers=headers) as answer:
+            for message in messages(answer.iter_bytes()):
+                retry_s = None if message.retry_ms is None else message.retry_ms / 1000
+                if not message.data:
+                    yield None, retry_s
+                    continue
+                try:
+                    yield Event(int(message.id or 0), message.event, json.loads(message.data)), retry_s
+                except ValueError as error:
+                    raise ServerFailed(f"job {job_id} sent an event that can't be read: {error}") from error
+
+    def _has_events(self, job_id: str, after: int) -> bool:
+        page = self._http.get(f"/v1/jobs/{_part(job_id)}/events", {"after": after, "limit": 1})
+        return bool(page["data"])
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _seconds(wait_s: float) -> str:
+    return f"{min(max(wait_s, 0.0), LONG_POLL_S):g}"
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON, arrays and bytes inside
+    """Turn arrays into lists and bytes into TF Serving's {"b64": ...}."""
+    if isinstance(value, bytes):
+        import base64
+
+        return {"b64": base64.b64encode(value).decode()}
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if hasattr(value, "tolist"):  # numpy's arrays and scalars, without importing it
+        return _plain(value.tolist())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(each) for each in value]
+    return value
