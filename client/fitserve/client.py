@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
-import json
 import os
 import secrets
 import time
@@ -15,21 +15,13 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from fitserve import settings
-from fitserve.errors import (
-    ChecksumMismatch,
-    DeadlineExceeded,
-    InvalidInput,
-    Overloaded,
-    ServerFailed,
-    Unavailable,
-)
+from fitserve.errors import ChecksumMismatch, DeadlineExceeded, InvalidInput, ServerFailed
+from fitserve.following import SILENCE_S, follow
 from fitserve.results import Dataset, Event, Job, Model, ModelVersion
-from fitserve.streams import messages
 from fitserve.transport import Transport
 
 LONG_POLL_S = 30.0  # the longest the server holds an answer back
 PAGE_SIZE = 100
-SILENCE_S = 45.0  # three of the stream's pings missed: the connection is dead
 UPLOAD_TIMEOUT_S = 300.0
 RESULT = TypeVar("RESULT")
 
@@ -81,36 +73,23 @@ class Client:
         """
         return Job.of(self._http.post(f"/v1/jobs/{_part(id)}/cancel", repeatable=True))
 
-    def events(self, id: str, after: int | None = None) -> Iterator[Event]:  # noqa: A002 - the API's own word
+    def events(
+        self,
+        id: str,  # noqa: A002 - the API's own word
+        after: int | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> Iterator[Event]:
         """Iterate over a job's events as they happen, each once, up to the one that ends the job.
 
-        A broken stream is taken up again after the last event seen, for as long as the server answers again
-        within a minute.
+        A broken stream is taken up again after the last event seen.
 
         Raises:
             NotFound: no such job.
+            DeadlineExceeded: the job has not ended within timeout_s.
             Unavailable: the server is gone for more than a minute.
         """
-        last, pause_s, gone_since = after or 0, 0.2, None
-        while True:
-            try:
-                for event, retry_s in self._stream(id, last):
-                    gone_since, pause_s = None, retry_s or 0.2
-                    if event is None or event.id <= last:
-                        continue
-                    last = event.id
-                    yield event
-                    if event.is_last:
-                        return
-                # A stream that ended in good order, but not with the last event: is there more to come?
-                if self.job(id).is_finished and not self._has_events(id, last):
-                    return
-            except (Unavailable, Overloaded, DeadlineExceeded):
-                gone_since = gone_since or time.monotonic()
-                if time.monotonic() - gone_since > 60.0:
-                    raise
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, 5.0)
+        return follow(self._http, f"/v1/jobs/{_part(id)}", after or 0, timeout_s)
 
     def wait(self, id: str, timeout_s: float | None = None) -> Job:  # noqa: A002 - the API's own word
         """Wait until the job has ended, however it did, and return it.
@@ -272,24 +251,6 @@ class Client:
             if not page.get("has_more") or after is None:
                 return
 
-    def _stream(self, job_id: str, last: int) -> Iterator[tuple[Event | None, float | None]]:
-        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(last), "Cache-Control": "no-store"}
-        path = f"/v1/jobs/{_part(job_id)}/events"
-        with self._http.stream(path, read_timeout_s=SILENCE_S, headers=headers) as answer:
-            for message in messages(answer.iter_bytes()):
-                retry_s = None if message.retry_ms is None else message.retry_ms / 1000
-                if not message.data:
-                    yield None, retry_s
-                    continue
-                try:
-                    yield Event(int(message.id or 0), message.event, json.loads(message.data)), retry_s
-                except ValueError as error:
-                    raise ServerFailed(f"job {job_id} sent an event that can't be read: {error}") from error
-
-    def _has_events(self, job_id: str, after: int) -> bool:
-        page = self._http.get(f"/v1/jobs/{_part(job_id)}/events", {"after": after, "limit": 1})
-        return bool(page["data"])
-
 
 def _part(text: str) -> str:
     return quote(text, safe="")
@@ -302,8 +263,6 @@ def _seconds(wait_s: float) -> str:
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON, arrays and bytes inside
     """Turn arrays into lists and bytes into TF Serving's {"b64": ...}."""
     if isinstance(value, bytes):
-        import base64
-
         return {"b64": base64.b64encode(value).decode()}
     if isinstance(value, Mapping):
         return {name: _plain(each) for name, each in value.items()}

@@ -16,8 +16,6 @@ FitserveError
                             so `except NotFound` and `except ProblemError` both catch a 404
 """
 
-# ruff: noqa: N818 - the names are those of gRPC's and HTTP's own answers, which our users know.
-
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

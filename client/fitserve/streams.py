@@ -12,7 +12,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 @dataclass(frozen=True)
 class Message:
-    """One message of a stream; `id` is the last one seen; a bare `retry` has no data."""
+    """One message of a stream; `id` is the last one seen. A ping or a bare `retry` has no data."""
 
     event: str
     data: str
@@ -21,13 +21,19 @@ class Message:
 
 
 def messages(chunks: Iterable[bytes]) -> Iterator[Message]:
-    """Read messages from the pieces of a body, without comments (pings) and an unfinished last one."""
+    """Read messages from the pieces of a body, comments (pings) as messages without data.
+
+    A last message that is not finished by an empty line is dropped, as the standard wants.
+    """
     event, data, last_id, retry_ms = "", list[str](), None, None
     for line in _lines(chunks):
         if not line:
             if data or retry_ms is not None:
                 yield Message(event or "message", "\n".join(data), last_id, retry_ms)
             event, data, retry_ms = "", [], None
+            continue
+        if line.startswith(":"):
+            yield Message("", "", last_id, None)
             continue
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")

@@ -1,0 +1,60 @@
+"""datasets upload, datasets list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fitserve.cli import exits, output
+from fitserve.cli.connection import connect
+from fitserve.cli.output import AsJson
+
+app = typer.Typer(help="Upload and list data sets.", no_args_is_help=True)
+
+
+@app.command()
+def upload(
+    ctx: typer.Context,
+    path: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The file.")],
+    name: Annotated[str | None, typer.Option(help="A unique name, for dataset://NAME in specs.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Upload a file and wait until the server has read it."""
+    with connect(ctx) as client:
+        dataset = client.upload(path, name)
+    if as_json:
+        output.document(dataset.raw)
+    elif dataset.status == "ready":
+        output.say(f"data set {dataset.id} ready: dataset://{dataset.name or dataset.id}")
+    else:
+        detail = (dataset.error or {}).get("detail", "no reason was told")
+        output.complain(f"data set {dataset.id} {dataset.status}: {detail}")
+    if dataset.status != "ready":
+        raise typer.Exit(exits.Exit.JOB_FAILED)
+
+
+@app.command(name="list")
+def list_(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List the data sets."""
+    with connect(ctx) as client:
+        found = list(client.datasets())
+    if as_json:
+        for dataset in found:
+            output.document(dataset.raw)
+        return
+    output.table(
+        ("id", "name", "kind", "rows", "size", "status"),
+        [
+            (
+                each.id,
+                each.name,
+                each.kind,
+                (each.schema or {}).get("rows"),
+                output.size(each.size_bytes),
+                each.status,
+            )
+            for each in found
+        ],
+    )
