@@ -1,0 +1,153 @@
+"""The training process's hold on the child that converts and proves."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from exporter.errors import ExportFailedError, ExportStoppedError
+
+_PACKAGES = Path(__file__).resolve().parents[1]
+_POLL_S = 0.2
+_GOODBYE_S = 5.0
+
+
+class Converter:
+    """One child for all exports of a model, started when first needed and again after it died.
+
+    It stays in the caller's process group, so that who kills the group kills it too, and its stderr is the
+    caller's. It sees no accelerator: the training process holds their memory.
+    """
+
+    def __init__(self, *, timeout_s: float, should_stop: Callable[[], bool] | None = None) -> None:
+        """Set the time that one request may take, the child's start included, and who may break it off."""
+        self._timeout_s = timeout_s
+        self._should_stop = should_stop or (lambda: False)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id while there is one."""
+        return self._process.pid if self._process else None
+
+    # Any: JSON documents; `exporter.child` says what is in them.
+    def ask(self, request: dict[str, Any], *, artifact: str) -> dict[str, Any]:
+        """Send a request and wait for its reply.
+
+        Raises:
+            ExportFailedError: the child reported an error, died, or took longer than the timeout.
+            ExportStoppedError: `should_stop` said so; the child is killed.
+        """
+        process = self._started()
+        assert process.stdin is not None
+        doing = f"{request['do']} {request['format']}"
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            line = self._reply(process, artifact, doing)
+        except BrokenPipeError:
+            line = b""
+        if not line:
+            raise ExportFailedError(artifact, f"{doing}: the converter process {self._buried()}")
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            raise ExportFailedError(artifact, f"{doing}: {reply['error']}")
+        result: dict[str, Any] = reply["ok"]
+        return result
+
+    def close(self) -> None:
+        """End the child: by the end of its stdin, or by force if that doesn't do."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.close()
+        except BrokenPipeError:
+            # It died with a request unread; there is nothing to flush to.
+            process.kill()
+        try:
+            process.wait(_GOODBYE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "exporter.child"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=_environment(),
+            )
+        return self._process
+
+    def _reply(self, process: subprocess.Popen[bytes], artifact: str, doing: str) -> bytes:
+        """Read one line; empty when the child closed its end instead."""
+        assert process.stdout is not None
+        deadline = time.monotonic() + self._timeout_s
+        received = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while not received.endswith(b"\n"):
+                if self._should_stop():
+                    self._kill()
+                    raise ExportStoppedError(f"stopped during {doing} for export {artifact!r}")
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    self._kill()
+                    raise ExportFailedError(
+                        artifact, f"{doing}: no answer from the converter within {self._timeout_s:g} s"
+                    )
+                if selector.select(min(left, _POLL_S)):
+                    # Past any buffer of Python's, which select doesn't see into.
+                    chunk = os.read(process.stdout.fileno(), 65536)
+                    if not chunk:
+                        return b""
+                    received += chunk
+        return received
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self.close()
+
+    def _buried(self) -> str:
+        """Collect a child that died and say of what."""
+        process = self._process
+        assert process is not None
+        self.close()
+        code = process.returncode
+        if code >= 0:
+            return f"ended with exit code {code}; its log says more"
+        return f"died of {signal.Signals(-code).name}; its log says more"
+
+
+def _environment() -> dict[str, str]:
+    # The child runs this very package, however the caller came to import it.
+    paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }

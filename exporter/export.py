@@ -1,0 +1,243 @@
+"""From a trained Keras model to artifacts that are proven to give its answers.
+
+The SavedModel is written here, from the live model; every other format is converted from the SavedModel's
+folder in a child process. Each artifact is then loaded by its own runtime in that child, asked the held-out
+rows, and its answers are compared with the model's.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.arrays import read_arrays, write_arrays
+from exporter.artifact import Artifact, measure
+from exporter.converter import Converter
+from exporter.endpoint import Endpoint
+from exporter.entries import Entry, with_saved_model
+from exporter.errors import ExporterError, ExportFailedError, ExportMismatchError, ExportStoppedError
+from exporter.format import WrittenFormat
+from exporter.parity import compare
+from exporter.proof import BATCH_SIZE, Latency
+from exporter.weights import NAME as WEIGHTS
+from exporter.weights import PATH as WEIGHTS_PATH
+from exporter.weights import write_weights
+
+if TYPE_CHECKING:
+    import keras
+    import numpy.typing as npt
+
+    from exporter.format import Arrays
+
+PROOF_ROWS = 1024
+"""How many held-out rows a proof looks at, at most; int8's 2 % of accuracy is then 20 rows."""
+CALIBRATION_ROWS = 1024
+"""How many training rows are handed to the converters, at most."""
+
+OnStep = Callable[[str, str], None]
+"""Told the phase, "exporting" or "verifying", and the artifact's name, before the phase begins."""
+OnSkip = Callable[[str, ExporterError], None]
+"""Told the name of an optional artifact that could not be made or proven, and why."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Held-out rows: features by input name, first axis the row; targets by output name, or alone for one."""
+
+    features: Mapping[str, npt.NDArray[Any]]
+    targets: npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]] | None = None
+
+
+def export(
+    model: keras.Model,
+    entries: Sequence[Entry],
+    *,
+    held_out: Samples,
+    representative: Mapping[str, npt.NDArray[Any]],
+    out: Path,
+    on_step: OnStep | None = None,
+    on_skip: OnSkip | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    timeout_s: float = 600,
+) -> list[Artifact]:
+    """Write and prove the SavedModel, every entry and the weights; `out` becomes a version's folder.
+
+    The order is that of the entries, the SavedModel first and the weights last. `representative` holds
+    training rows, by which int8 is calibrated. `timeout_s` bounds one conversion or one proof. An `optional`
+    entry that fails is left out of the result and of `out`.
+
+    Raises:
+        EntriesError: the entries contradict each other.
+        ExportFailedError: an artifact could not be made, or its runtime could not run it.
+        ExportMismatchError: an artifact answers differently from the model.
+        ExportStoppedError: `should_stop` said so.
+    """
+    entries = with_saved_model(entries)
+    stop = should_stop or (lambda: False)
+    step = on_step or (lambda _phase, _name: None)
+    skip = on_skip or _log_skip
+    artifacts: list[Artifact] = []
+    out.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="fitserve-export-") as scratch,
+        Converter(timeout_s=timeout_s, should_stop=should_stop) as converter,
+    ):
+        bench = _Bench.prepare(
+            model, held_out, representative, out=out, scratch=Path(scratch), converter=converter
+        )
+        for entry in entries:
+            _raise_if(stop)
+            try:
+                step("exporting", entry.name)
+                recipe = bench.make(entry)
+                step("verifying", entry.name)
+                artifacts.append(bench.prove(entry, recipe))
+            except (ExportFailedError, ExportMismatchError) as error:
+                if not entry.optional:
+                    raise
+                _remove(out / entry.path)
+                skip(entry.name, error)
+    _raise_if(stop)
+    step("exporting", WEIGHTS)
+    artifacts.append(_weights(model, out))
+    return artifacts
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What every entry of one export shares: the model's own answers, the rows on disk, the child."""
+
+    endpoint: Endpoint
+    expected: Arrays
+    targets: Arrays
+    features: Path
+    representative: Path
+    out: Path
+    scratch: Path
+    converter: Converter
+
+    @classmethod
+    def prepare(
+        cls,
+        model: keras.Model,
+        held_out: Samples,
+        representative: Arrays,
+        *,
+        out: Path,
+        scratch: Path,
+        converter: Converter,
+    ) -> _Bench:
+        if not held_out.features or not all(len(array) for array in held_out.features.values()):
+            raise ExportFailedError("saved_model", "no held-out row to prove it with; hold some rows out")
+        if not representative or not all(len(array) for array in representative.values()):
+            raise ExportFailedError("saved_model", "no training row to calibrate with")
+        endpoint = Endpoint.of(model, _first(held_out.features, PROOF_ROWS))
+        features = endpoint.bind(_first(held_out.features, PROOF_ROWS))
+        return cls(
+            endpoint=endpoint,
+            expected=endpoint.predict(features, BATCH_SIZE),
+            targets=_first(endpoint.bind_targets(held_out.targets), PROOF_ROWS),
+            features=write_arrays(scratch / "features.npz", features),
+            representative=write_arrays(
+                scratch / "representative.npz", endpoint.bind(_first(representative, CALIBRATION_ROWS))
+            ),
+            out=out,
+            scratch=scratch,
+            converter=converter,
+        )
+
+    def make(self, entry: Entry) -> str:
+        """Write or convert one artifact and return its recipe."""
+        format_ = entry.maker
+        destination = self.out / entry.path
+        if isinstance(format_, WrittenFormat):
+            try:
+                return format_.write(self.endpoint, destination, entry.options)
+            # Keras, TensorFlow and a user's own layers raise whatever they like; the name is added here.
+            except Exception as error:
+                raise ExportFailedError(entry.name, f"{type(error).__name__}: {error}") from error
+        request = {
+            "do": "convert",
+            "format": entry.format,
+            "options": entry.options.model_dump(mode="json"),
+            "saved_model": str(self.out),
+            "destination": str(destination),
+            "representative": str(self.representative),
+        }
+        return str(self.converter.ask(request, artifact=entry.name)["recipe"])
+
+    def prove(self, entry: Entry, recipe: str) -> Artifact:
+        """Compare one artifact with the model, and describe it."""
+        path = self.out / entry.path
+        answers = self.scratch / entry.name
+        request = {
+            "do": "prove",
+            "format": entry.format,
+            "path": str(path),
+            "features": str(self.features),
+            "answers": str(answers),
+        }
+        reply = self.converter.ask(request, artifact=entry.name)
+        runs = {size: read_arrays(answers / f"{size}.npz") for size in reply["batch_sizes"]}
+        parity = compare(self.expected, runs, entry.allowed, self.targets)
+        if not parity.agrees:
+            raise ExportMismatchError(entry.name, parity)
+        size_bytes, sha256 = measure(path)
+        return Artifact(
+            name=entry.name,
+            format=entry.format,
+            path=entry.path,
+            size_bytes=size_bytes,
+            sha256=sha256,
+            options=entry.options.model_dump(mode="json"),
+            runtime=reply["runtime"],
+            recipe=recipe,
+            parity=parity,
+            latency_ms={int(rows): Latency(**figures) for rows, figures in reply["latency_ms"].items()},
+            load_ms=reply["load_ms"],
+        )
+
+
+def _weights(model: keras.Model, out: Path) -> Artifact:
+    recipe = write_weights(model, out / WEIGHTS_PATH)
+    size_bytes, sha256 = measure(out / WEIGHTS_PATH)
+    return Artifact(
+        name=WEIGHTS,
+        format=WEIGHTS,
+        path=WEIGHTS_PATH,
+        size_bytes=size_bytes,
+        sha256=sha256,
+        options={},
+        runtime=None,
+        recipe=recipe,
+        parity=None,
+        latency_ms=None,
+        load_ms=None,
+    )
+
+
+def _first(arrays: Arrays, rows: int) -> Arrays:
+    return {name: array[:rows] for name, array in arrays.items()}
+
+
+def _raise_if(stop: Callable[[], bool]) -> None:
+    if stop():
+        raise ExportStoppedError("stopped between two exports")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _log_skip(name: str, error: ExporterError) -> None:
+    _log.warning("optional export %r is left out: %s", name, error)

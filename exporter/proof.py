@@ -1,0 +1,87 @@
+"""Run an artifact in its own runtime: its answers at two batch sizes, and how long they take."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exporter.format import AnyFormat, Arrays, Predict
+
+SINGLE_ROWS = 32
+"""How many rows are asked one by one."""
+BATCH_SIZE = 32
+LATENCY_ROWS = (1, 64)
+_LATENCY_RUNS = 50
+_LATENCY_BUDGET_S = 1.0
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long one call takes, in milliseconds, over `runs` calls one after the other."""
+
+    median: float
+    p99: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """What an artifact answered: by batch size, then by output, for the first rows or all of them."""
+
+    answers: Mapping[int, Arrays]
+    latency_ms: Mapping[int, Latency]
+    load_ms: float
+    runtime: str
+
+
+def run(format_: AnyFormat, path: Path, features: Arrays) -> Run:
+    """Load the artifact and ask it: the first rows one by one, then all in batches with a short last one."""
+    # Imported before the clock starts: `load_ms` is the artifact's, not its runtime's.
+    importlib.import_module(format_.RUNTIME.module)
+    started = time.perf_counter()
+    predict = format_.load(path)
+    load_ms = (time.perf_counter() - started) * 1000
+    rows = _rows(features)
+    return Run(
+        answers={
+            1: _answers(predict, features, min(SINGLE_ROWS, rows), 1),
+            BATCH_SIZE: _answers(predict, features, rows, BATCH_SIZE),
+        },
+        latency_ms={size: _latency(predict, features, size) for size in LATENCY_ROWS},
+        load_ms=load_ms,
+        runtime=f"{format_.RUNTIME.distribution} {version(format_.RUNTIME.distribution)}",
+    )
+
+
+def _rows(features: Arrays) -> int:
+    return min(len(array) for array in features.values())
+
+
+def _answers(predict: Predict, features: Arrays, rows: int, size: int) -> Arrays:
+    batches = [
+        predict({name: array[start : min(start + size, rows)] for name, array in features.items()})
+        for start in range(0, rows, size)
+    ]
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def _latency(predict: Predict, features: Arrays, size: int) -> Latency:
+    # Rows repeat where there are fewer than asked for: the time depends on their number alone.
+    batch = {name: array[np.arange(size) % len(array)] for name, array in features.items()}
+    predict(batch)
+    times: list[float] = []
+    deadline = time.perf_counter() + _LATENCY_BUDGET_S
+    while len(times) < _LATENCY_RUNS and (not times or time.perf_counter() < deadline):
+        started = time.perf_counter()
+        predict(batch)
+        times.append((time.perf_counter() - started) * 1000)
+    return Latency(float(np.median(times)), float(np.percentile(times, 99)), len(times))
