@@ -1,0 +1,99 @@
+"""The HTTP API. `uvicorn --factory service.app:create_app` serves it; TensorFlow is never imported here."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+import structlog
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.security import HTTPBearer
+
+from service import problems
+from service.auth import TokenFile
+from service.context import Context, authorized
+from service.jobs import JobSpec
+from service.logs import configure_logs
+from service.queue import Bell, celery_app
+from service.records import Records
+from service.routes import datasets, events, health, jobs, models
+from service.serving_client import ServingClient
+from service.settings import Settings
+from serving.store import Store
+
+log = structlog.get_logger(__name__)
+
+DESCRIPTION = "POST a Keras model, its data and its compile/fit settings; get a proven, served version."
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application; settings come from the environment unless given."""
+    chosen = settings or Settings()
+    configure_logs(chosen.log_level)
+    app = FastAPI(
+        title="fitserve",
+        summary="From model.fit to TensorFlow Serving in one POST.",
+        description=DESCRIPTION,
+        version="1",
+        lifespan=_lifespan(chosen),
+    )
+    app.state.closing = threading.Event()
+    app.middleware("http")(_with_request_id)
+    problems.install(app)
+    app.include_router(health.router)
+    # HTTPBearer only tells OpenAPI; `authorized` decides.
+    guards = [Depends(HTTPBearer(auto_error=False)), Depends(authorized)]
+    documented = problems.responses(HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE)
+    for module in (jobs, events, datasets, models):
+        app.include_router(module.router, prefix="/v1", dependencies=guards, responses=documented)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document plus JobSpec: the route that takes it reads the body itself, to tell all errors."""
+    if app.openapi_schema is None:
+        document = FastAPI.openapi(app)
+        schema = JobSpec.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"] |= schema.pop("$defs", {})
+        document["components"]["schemas"]["JobSpec"] = schema
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        token = TokenFile(settings.token_path)
+        made = token.ensure()
+        if made is not None:
+            log.info("token_made", file=str(token.path))
+        context = Context(
+            settings=settings,
+            records=Records(settings.effective_database_url),
+            bell=Bell(celery_app(settings.effective_broker_url)),
+            store=Store(settings.store_root),
+            serving=ServingClient(settings.serving_grpc),
+            http=httpx.AsyncClient(base_url=settings.serving_rest, timeout=30),
+            token=token,
+            closing=app.state.closing,
+        )
+        app.state.context = context
+        yield
+        await context.http.aclose()
+        context.serving.close()
+        context.records.close()
+
+    return lifespan
+
+
+async def _with_request_id(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    request.state.request_id = f"req_{secrets.token_hex(8)}"
+    response = await call_next(request)
+    response.headers["X-Request-ID"] = request.state.request_id
+    return response

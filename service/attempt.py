@@ -1,0 +1,145 @@
+"""The child: does one attempt of one job in a process of its own. No HTTP, no SQL.
+
+TensorFlow gives device memory back only when its process ends, and a crash in native code takes its process
+along: so a job owns a process, and the worker never imports what this one does.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import resource
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from service.jobs import EventKind, Kind
+from service.kind import Cancelled, Interrupted, work_of
+from service.protocol import OUTCOME, Ending, Order, boot_clock, told
+
+LEFT_ALONE = 75  # EX_TEMPFAIL: the supervisor is gone, or its heartbeat is
+
+log = logging.getLogger(__name__)
+
+
+class SupervisorChannel:
+    """Events to the supervisor, orders from it."""
+
+    def __init__(self, orders: BinaryIO, events: BinaryIO, order: Order) -> None:
+        self._orders = orders
+        self._events = events
+        self._kept = (Path(order.attempt_folder) / "events.jsonl").open("ab")
+        self._sending = threading.Lock()
+        self._n = 0
+        self._leave_at = order.leave_at
+        self.stop_asked = False
+        self.cancel_asked = False
+
+    def start(self) -> None:
+        """Listen to the supervisor, and leave when it falls silent."""
+        threading.Thread(target=self._listen, name="orders", daemon=True).start()
+        threading.Thread(target=self._watch_lease, name="lease", daemon=True).start()
+
+    def tell(self, kind: EventKind, data: Mapping[str, Any]) -> None:
+        """Send one event, kept on disk first: a supervisor that dies before it stores it loses nothing."""
+        self._send(kind.value, data)
+
+    def end(self, ending: Ending, **data: Any) -> None:
+        """Send the outcome, the last line."""
+        peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self._send(OUTCOME, {"ending": ending.value, "peak_memory_bytes": peak_kib * 1024, **data})
+
+    def _send(self, event: str, data: Mapping[str, Any]) -> None:
+        with self._sending:
+            self._n += 1
+            line = told(self._n, event, data)
+            self._kept.write(line)
+            self._kept.flush()
+            try:
+                self._events.write(line)
+                self._events.flush()
+            except BrokenPipeError:
+                os._exit(LEFT_ALONE)
+
+    def _listen(self) -> None:
+        for line in self._orders:
+            message = json.loads(line)
+            self._leave_at = message.get("leave_at", self._leave_at)
+            self.stop_asked = self.stop_asked or "stop" in message
+            self.cancel_asked = self.cancel_asked or "cancel" in message
+        os._exit(LEFT_ALONE)
+
+    def _watch_lease(self) -> None:
+        # A frozen supervisor loses its lease to another worker: without this, two attempts would train.
+        while boot_clock() < self._leave_at:
+            time.sleep(min(0.5, max(0.01, self._leave_at - boot_clock())))
+        print("left alone: no heartbeat within the lease", file=sys.stderr, flush=True)  # noqa: T201 - the log
+        os._exit(LEFT_ALONE)
+
+
+def main() -> int:
+    """Run `python -m service.attempt EVENTS_FD` with an Order on stdin."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    orders = sys.stdin.buffer
+    events = os.fdopen(int(sys.argv[1]), "wb")
+    order = Order.parse(orders.readline())
+    channel = SupervisorChannel(orders, events, order)
+    channel.start()
+    try:
+        outcome = work_of(Kind(order.kind)).run(order, channel)
+    except Interrupted:
+        channel.end(Ending.STOPPED)
+    except Cancelled:
+        channel.end(Ending.CANCELLED)
+    except Exception as error:
+        traceback.print_exc()
+        channel.end(Ending.FAILED, error=error_of(error))
+    else:
+        channel.end(Ending.DONE, data=outcome)
+    return 0
+
+
+def error_of(error: Exception) -> dict[str, Any]:
+    """The `error` of a failed job: what an error says of itself, or what can be told of it."""
+    code = getattr(error, "code", None)
+    if isinstance(code, str):
+        told_error: dict[str, Any] = {
+            "code": code,
+            "detail": str(error),
+            "retryable": bool(getattr(error, "retryable", False)),
+        }
+        for extra in ("remedy", "location"):
+            value = getattr(error, extra, None)
+            if value is not None:
+                told_error[extra] = dict(value) if isinstance(value, Mapping) else value
+        return told_error
+    if isinstance(error, MemoryError):
+        return {
+            "code": "out_of_memory",
+            "detail": str(error) or "the process could not get more memory",
+            "retryable": False,
+            "remedy": "lower batch_size, or make the model smaller",
+        }
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return {
+            "code": "disk_full",
+            "detail": str(error),
+            "retryable": True,
+            "remedy": "make room where the job folders and the model store are",
+        }
+    return {
+        "code": "internal",
+        "detail": f"{type(error).__name__}: {error}",
+        "retryable": False,
+        "remedy": "the attempt's log has the traceback; please report it",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

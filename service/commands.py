@@ -1,0 +1,72 @@
+"""The server's commands of `fitserve`: they join the client's through the entry point `fitserve.commands`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from service.processes import Addresses, NoRedisError
+from service.settings import Settings
+from service.slots import SlotError, parse_slots
+from service.up import Stack, StackError
+
+app = typer.Typer(help="Commands of the server.")
+console = Console(highlight=False)
+WATCH_EVERY_S = 0.1
+
+
+@app.command()
+def up(
+    home: Annotated[
+        Path | None, typer.Option(help="Folder that holds everything.", show_default="~/.fitserve")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    api_port: Annotated[int, typer.Option(help="Port of the API.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(help="Port of serving, gRPC.")] = 8500,
+    rest_port: Annotated[int, typer.Option(help="Port of serving, REST.")] = 8501,
+) -> None:
+    """Start the embedded stack and stay: API, worker, serving and a private Redis. Ctrl-C stops all of it."""
+    settings = Settings(home=home) if home else Settings()
+    addresses = Addresses(host, api_port, grpc_port, rest_port)
+    leaving = threading.Event()
+
+    def leave(_signal: int, _frame: FrameType | None) -> None:
+        leaving.set()
+
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, leave)
+    stack = Stack(settings, addresses, console.print)
+    try:
+        parse_slots(settings.slots)
+        stack.start()
+        console.print(
+            f"[bold]fitserve is up[/bold]: API {addresses.api} (docs at /docs), "
+            f"gRPC {addresses.serving_grpc}, REST {addresses.serving_rest}; token in {settings.token_path}"
+        )
+        while not leaving.wait(WATCH_EVERY_S):
+            stack.watch()
+        console.print("stopping")
+    except (StackError, SlotError, NoRedisError) as error:
+        console.print(f"[red]fitserve can't start:[/red] {error}")
+        raise typer.Exit(1) from error
+    finally:
+        stack.stop()
+    console.print("stopped")
+
+
+@app.command()
+def demo(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the folder with everything that was made.")
+    ] = False,
+) -> None:
+    """Train, export, prove, publish and serve a small CNN on real data; exit 0 only if all of it held."""
+    from service.demo import run_demo
+
+    raise typer.Exit(run_demo(console, keep=keep))

@@ -1,0 +1,56 @@
+"""Uploaded data sets as files: content-addressed, shared by the API and the workers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.errors import UploadTooLargeError
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file in the data root, named by its content."""
+
+    digest: str
+    size_bytes: int
+    path: Path
+
+
+def dataset_file(root: Path, digest: str) -> Path:
+    """Where the content of this digest (`sha256:<hex>`) lies."""
+    name = digest.removeprefix("sha256:")
+    return root / name[:2] / name
+
+
+def keep(root: Path, chunks: Iterable[bytes], *, max_bytes: int) -> StoredFile:
+    """Write the chunks to disk, then move them under their digest; the same content is kept once.
+
+    Raises:
+        UploadTooLargeError: there were more than `max_bytes`; nothing is kept.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    digest, size = hashlib.sha256(), 0
+    descriptor, name = tempfile.mkstemp(prefix=".upload-", dir=root)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for chunk in chunks:
+                size += len(chunk)
+                if size > max_bytes:
+                    raise UploadTooLargeError(f"the upload is larger than {max_bytes} bytes")
+                digest.update(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        target = dataset_file(root, "sha256:" + digest.hexdigest())
+        target.parent.mkdir(exist_ok=True)
+        temporary.chmod(0o640)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return StoredFile("sha256:" + digest.hexdigest(), size, target)

@@ -1,0 +1,75 @@
+"""Ingest: read an upload once, and record its kind, schema and statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from service.data import dataset_file
+from service.jobs import EventKind, Job, Phase, Status
+from service.kind import Channel, Site
+from service.protocol import Order
+from service.records import Claim
+
+SCHEMA_FIELDS = ("name", "dtype", "shape")
+
+
+def prepare(job: Job, site: Site) -> Mapping[str, Any]:
+    """Where the upload lies, and what it was called."""
+    assert job.dataset_digest is not None
+    return {
+        "file": str(dataset_file(site.settings.data_root, job.dataset_digest)),
+        "filename": job.spec["filename"],
+    }
+
+
+def run(order: Order, channel: Channel) -> Mapping[str, Any]:
+    """Inspect the file with the source that reads it.
+
+    Raises:
+        trainer.errors.TrainerError: no source reads such a file, or it is damaged.
+    """
+    from trainer.source import detect, inspect
+
+    channel.tell(EventKind.STATUS, {"status": Status.RUNNING.value, "phase": Phase.LOADING_DATA.value})
+    path = Path(order.details["file"])
+    kind = detect(path, order.details["filename"])
+    profile = inspect(path, kind).model_dump(mode="json")
+    columns = profile["columns"]
+    return {
+        "kind": kind,
+        "schema": {
+            "rows": profile["rows"],
+            "columns": [{name: column[name] for name in SCHEMA_FIELDS} for column in columns],
+        },
+        "statistics": {
+            column["name"]: {name: value for name, value in column.items() if name not in SCHEMA_FIELDS}
+            for column in columns
+        },
+        "anomalies": profile["anomalies"],
+    }
+
+
+def complete(claim: Claim, outcome: Mapping[str, Any], site: Site) -> bool:
+    """Record what was found, then that the row is done."""
+    assert claim.job.dataset_id is not None
+    site.records.datasets.ready(
+        claim.job.dataset_id,
+        kind=outcome["kind"],
+        schema=outcome["schema"],
+        statistics=outcome["statistics"],
+    )
+    return site.records.claims.finish(claim, Status.SUCCEEDED, result=outcome)
+
+
+def resume(claim: Claim, site: Site) -> bool:  # noqa: ARG001 - the contract of kinds
+    """Nothing of an ingest outlives its attempt."""
+    return False
+
+
+def give_up(claim: Claim, site: Site, error: Mapping[str, Any] | None) -> None:
+    """Say on the data set why it can't be used."""
+    assert claim.job.dataset_id is not None
+    cancelled = {"code": "cancelled", "detail": "its ingest was cancelled", "retryable": True}
+    site.records.datasets.failed(claim.job.dataset_id, error or cancelled)

@@ -1,0 +1,94 @@
+"""From pydantic's errors to JSON pointers (RFC 6901) and sentences that name the nearest valid word."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from service.errors import Fault
+
+
+def faults_of(error: ValidationError, body: object, model: type[BaseModel]) -> list[Fault]:
+    """Every error of `body` against `model`, each with the pointer of the value that is wrong."""
+    schema = model.model_json_schema()
+    return [_fault(each, body, schema) for each in error.errors(include_url=False, include_context=True)]
+
+
+def pointer_of(path: Sequence[str | int]) -> str:
+    """The path as a JSON pointer."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def _fault(error: Mapping[str, Any], body: object, schema: Mapping[str, Any]) -> Fault:
+    missing = error["type"] == "missing"
+    path = list(_path_in(body, error["loc"], missing=missing))
+    detail = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        valid = sorted(_fields_at(schema, path[:-1]))
+        detail = f"unknown field {path[-1]!r}; {_nearest(str(path[-1]), valid)}"
+    elif missing:
+        detail = "this field is required"
+    elif error["type"] not in ("value_error", "assertion_error") and "Received" not in detail:
+        detail = f"{detail}. Received: {_short(error['input'])}"
+    return Fault(pointer_of(path), detail)
+
+
+def _path_in(body: object, loc: Sequence[str | int], *, missing: bool) -> Iterator[str | int]:
+    """Leave out what pydantic adds to a location: names of union members that the document does not have."""
+    here = body
+    for index, part in enumerate(loc):
+        last = index == len(loc) - 1
+        if (isinstance(here, Mapping) and part in here) or (isinstance(here, list) and isinstance(part, int) and 0 <= part < len(here)):
+            here = here[part]
+        elif not (last and missing):
+            continue
+        yield part
+
+
+def _fields_at(schema: Mapping[str, Any], path: Sequence[str | int]) -> set[str]:
+    """All fields that some reading of the schema allows at this place."""
+    places = [schema]
+    for part in path:
+        places = [child for place in places for child in _children(place, part, schema)]
+    return {
+        name for place in places for each in _readings(place, schema) for name in each.get("properties", {})
+    }
+
+
+def _children(
+    place: Mapping[str, Any], part: str | int, root: Mapping[str, Any]
+) -> Iterator[Mapping[str, Any]]:
+    for each in _readings(place, root):
+        if isinstance(part, int):
+            items = each.get("items")
+            if isinstance(items, Mapping):
+                yield items
+        elif part in each.get("properties", {}):
+            yield each["properties"][part]
+        elif isinstance(each.get("additionalProperties"), Mapping):
+            yield each["additionalProperties"]
+
+
+def _readings(place: Mapping[str, Any], root: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    if "$ref" in place:
+        yield from _readings(root["$defs"][place["$ref"].rsplit("/", 1)[1]], root)
+        return
+    yield place
+    for word in ("anyOf", "oneOf", "allOf"):
+        for each in place.get(word, ()):
+            yield from _readings(each, root)
+
+
+def _nearest(name: str, valid: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"valid here: {', '.join(valid)}" if valid else "none is valid here"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,80 @@
+"""What a supervisor and its child say to each other: JSON lines, in both directions.
+
+The child reads from stdin: first the Order, then any of `{"leave_at": seconds}` (a heartbeat: the moment on
+the boot-time clock by which the child leaves by itself unless told again), `{"cancel": true}` and
+`{"stop": true}`. The end of stdin means that the supervisor is gone, and the child leaves.
+
+The child writes to a descriptor of its own `{"n", "at", "event", "data"}`. `event` is an EventKind, or
+`outcome`, which comes last and once. stdout and stderr are the attempt's log: native libraries write there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+OUTCOME = "outcome"
+
+
+class Ending(StrEnum):
+    """How a child says that it ended."""
+
+    DONE = "done"
+    """The work is complete; `data` is what the kind's completion needs."""
+    FAILED = "failed"
+    """`error` says why."""
+    STOPPED = "stopped"
+    """Told to stop: the checkpoint is written, the job can go on elsewhere."""
+    CANCELLED = "cancelled"
+    """Told to cancel."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """All that a child is told of its work."""
+
+    job_id: str
+    kind: str
+    attempt: int
+    token: int
+    spec: Mapping[str, Any]
+    name: str | None
+    seed: int | None
+    spec_digest: str
+    dataset_digest: str | None
+    attempt_folder: str  # of this attempt: log, events
+    work_folder: str  # of the job, kept from one attempt to the next: checkpoints
+    leave_at: float
+    details: Mapping[str, Any]  # what the kind's `prepare` adds
+
+    def line(self) -> bytes:
+        """The order as one line of JSON."""
+        return _line(asdict(self))
+
+    @staticmethod
+    def parse(line: bytes) -> Order:
+        """The order that a supervisor wrote."""
+        return Order(**json.loads(line))
+
+
+def told(n: int, event: str, data: Mapping[str, Any]) -> bytes:
+    """One line of a child."""
+    return _line({"n": n, "at": time.time(), "event": event, "data": dict(data)})
+
+
+def say(**message: Any) -> bytes:
+    """One line of a supervisor."""
+    return _line(message)
+
+
+def boot_clock() -> float:
+    """Seconds since boot, suspended time included: the same clock in supervisor and child."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _line(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode() + b"\n"

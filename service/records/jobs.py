@@ -1,0 +1,232 @@
+"""Jobs as their owners see them: create, look up, list, cancel, and read their history."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from service.errors import IdempotencyConflictError
+from service.jobs import Event, EventKind, Job, Kind, NewJob, Status, Transition, digest_of
+from service.records.database import Database
+from service.records.history import record_status
+from service.records.tables import curve_points, events, idempotency_keys, jobs, transitions
+
+_JOB_FIELDS = tuple(field.name for field in fields(Job))
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs a list shows; None means any."""
+
+    kinds: Sequence[Kind] = ()
+    status: Status | None = None
+    model: str | None = None
+    label: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class QueuePlace:
+    """How many waiting jobs of the same kind of slot go first, counted from 1."""
+
+    position: int
+    priority: int
+
+
+class JobRecords:
+    """The jobs table, as seen by whoever submits."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, new: NewJob, *, idempotency_key: str | None = None, body_digest: str = "") -> Job:
+        """Insert a queued job; a repeat of the same key and body answers with the first one's job.
+
+        Raises:
+            IdempotencyConflictError: the key came with another body before.
+        """
+        try:
+            with self._database.write() as connection:
+                if idempotency_key is not None:
+                    known = _by_key(connection, idempotency_key, body_digest)
+                    if known is not None:
+                        return known
+                _insert(connection, new)
+                if idempotency_key is not None:
+                    connection.execute(
+                        insert(idempotency_keys).values(
+                            key=idempotency_key,
+                            body_digest=body_digest,
+                            job_id=new.id,
+                            created_at=time.time(),
+                        )
+                    )
+        except IntegrityError:
+            # Another API process committed the same key between our look and our insert.
+            if idempotency_key is None:
+                raise
+            with self._database.read() as connection:
+                known = _by_key(connection, idempotency_key, body_digest)
+            if known is None:
+                raise
+            return known
+        job = self.get(new.id)
+        assert job is not None
+        return job
+
+    def get(self, job_id: str) -> Job | None:
+        """The job, or None."""
+        with self._database.read() as connection:
+            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
+            return job_of(row) if row else None
+
+    def page(self, where: JobFilter, *, before_seq: int | None, limit: int) -> list[Job]:
+        """At most `limit` jobs, newest first, older than submission number `before_seq`."""
+        query = select(jobs).order_by(jobs.c.seq.desc()).limit(limit)
+        if where.kinds:
+            query = query.where(jobs.c.kind.in_([kind.value for kind in where.kinds]))
+        if where.status:
+            query = query.where(jobs.c.status == where.status.value)
+        if where.model:
+            query = query.where(jobs.c.name == where.model)
+        if where.label:
+            query = query.where(jobs.c.labels[where.label[0]].as_string() == where.label[1])
+        if before_seq is not None:
+            query = query.where(jobs.c.seq < before_seq)
+        with self._database.read() as connection:
+            return [job_of(row) for row in connection.execute(query)]
+
+    def cancel(self, job_id: str) -> Job | None:
+        """Ask for an end: a waiting job is cancelled at once, a running one is told to stop.
+
+        On a job that is cancelling or cancelled already this changes nothing; on one that succeeded or
+        failed neither: the caller sees its status.
+        """
+        with self._database.write() as connection:
+            row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).first()
+            if row is None:
+                return None
+            job = job_of(row)
+            if job.status is Status.QUEUED:
+                connection.execute(
+                    update(jobs)
+                    .where(jobs.c.id == job_id)
+                    .values(
+                        status=Status.CANCELLED.value,
+                        cancel_requested=True,
+                        token=jobs.c.token + 1,
+                        finished_at=time.time(),
+                    )
+                )
+                record_status(connection, job_id, Status.CANCELLED, attempt=job.attempt)
+            elif job.status is Status.RUNNING:
+                connection.execute(
+                    update(jobs)
+                    .where(jobs.c.id == job_id)
+                    .values(status=Status.CANCELLING.value, cancel_requested=True)
+                )
+                record_status(connection, job_id, Status.CANCELLING, attempt=job.attempt)
+        return self.get(job_id)
+
+    def events(
+        self, job_id: str, *, after: int = 0, limit: int = 100, kinds: Sequence[EventKind] = ()
+    ) -> list[Event]:
+        """At most `limit` events with a number above `after`, in order."""
+        query = (
+            select(events)
+            .where(events.c.job_id == job_id, events.c.n > after)
+            .order_by(events.c.n)
+            .limit(limit)
+        )
+        if kinds:
+            query = query.where(events.c.kind.in_([kind.value for kind in kinds]))
+        with self._database.read() as connection:
+            return [
+                Event(n=row.n, kind=EventKind(row.kind), attempt=row.attempt, data=row.data, at=row.at)
+                for row in connection.execute(query)
+            ]
+
+    def curves(self, job_id: str) -> list[dict[str, Any]]:
+        """The learning curves: one `{epoch, step, metrics}` an epoch, in order."""
+        query = (
+            select(curve_points)
+            .where(curve_points.c.job_id == job_id)
+            .order_by(curve_points.c.epoch, curve_points.c.step)
+        )
+        with self._database.read() as connection:
+            return [
+                {"epoch": row.epoch, "step": row.step, "metrics": row.metrics}
+                for row in connection.execute(query)
+            ]
+
+    def transitions(self, job_id: str) -> list[Transition]:
+        """Every move of the job's status, dated, in order."""
+        query = select(transitions).where(transitions.c.job_id == job_id).order_by(transitions.c.n)
+        with self._database.read() as connection:
+            return [
+                Transition(status=Status(row.status), attempt=row.attempt, reason=row.reason, at=row.at)
+                for row in connection.execute(query)
+            ]
+
+    def queue_place(self, job: Job) -> QueuePlace | None:
+        """Where a waiting job stands in its line; None for one that doesn't wait."""
+        if job.status is not Status.QUEUED:
+            return None
+        ahead = and_(
+            jobs.c.slot == job.kind.slot.value,
+            jobs.c.status == Status.QUEUED.value,
+            or_(
+                jobs.c.priority > job.priority,
+                and_(jobs.c.priority == job.priority, jobs.c.seq < job.seq),
+            ),
+        )
+        with self._database.read() as connection:
+            count = connection.execute(select(func.count()).select_from(jobs).where(ahead)).scalar_one()
+        return QueuePlace(position=count + 1, priority=job.priority)
+
+
+def job_of(row: Row[Any]) -> Job:
+    """The row as a Job."""
+    values = {name: row._mapping[name] for name in _JOB_FIELDS}
+    values["kind"] = Kind(values["kind"])
+    values["status"] = Status(values["status"])
+    return Job(**values)
+
+
+def _insert(connection: Connection, new: NewJob) -> None:
+    connection.execute(
+        insert(jobs).values(
+            id=new.id,
+            kind=new.kind.value,
+            name=new.name,
+            slot=new.kind.slot.value,
+            priority=new.priority,
+            status=Status.QUEUED.value,
+            spec=dict(new.spec),
+            spec_digest=digest_of(new.spec),
+            dataset_id=new.dataset_id,
+            dataset_digest=new.dataset_digest,
+            seed=new.seed,
+            labels=dict(new.labels),
+            max_attempts=new.max_attempts,
+            created_at=time.time(),
+        )
+    )
+    record_status(connection, new.id, Status.QUEUED, attempt=0)
+
+
+def _by_key(connection: Connection, key: str, body_digest: str) -> Job | None:
+    row = connection.execute(
+        select(jobs, idempotency_keys.c.body_digest)
+        .join(idempotency_keys, idempotency_keys.c.job_id == jobs.c.id)
+        .where(idempotency_keys.c.key == key)
+    ).first()
+    if row is None:
+        return None
+    if row.body_digest != body_digest:
+        raise IdempotencyConflictError(f"the Idempotency-Key {key!r} came with another body before")
+    return job_of(row)

@@ -1,0 +1,154 @@
+"""Versions of models: a number is reserved once a job, and never used again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.jobs import EventKind, Status
+from service.records.claims import Claim, finish_in, lock
+from service.records.database import Database
+from service.records.history import append_event
+from service.records.tables import models, versions
+
+
+@dataclass(frozen=True)
+class PublishedVersion:
+    """A version that serving may see."""
+
+    model: str
+    number: int
+    job_id: str
+    manifest: Mapping[str, Any]
+    created_at: float
+    published_at: float
+
+
+class VersionRecords:
+    """The models and versions tables."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def reserve(self, claim: Claim, model: str) -> int | None:
+        """The number of this job's version, the same however often it is asked; None when fenced."""
+        with self._database.write() as connection:
+            known: int | None = connection.execute(
+                select(versions.c.number).where(versions.c.job_id == claim.job.id)
+            ).scalar()
+            if known is not None:
+                return known
+            if not lock(connection, claim):
+                return None
+            dialect = sqlite if self._database.is_sqlite else postgresql
+            connection.execute(
+                dialect.insert(models)
+                .values(name=model, last_number=0, created_at=time.time())
+                .on_conflict_do_nothing()
+            )
+            number: int = connection.execute(
+                update(models)
+                .where(models.c.name == model)
+                .values(last_number=models.c.last_number + 1)
+                .returning(models.c.last_number)
+            ).scalar_one()
+            connection.execute(
+                insert(versions).values(
+                    model=model, number=number, job_id=claim.job.id, status="reserved", created_at=time.time()
+                )
+            )
+            return number
+
+    def reserved(self, job_id: str) -> int | None:
+        """The number that an earlier attempt of the job reserved, if any did."""
+        with self._database.read() as connection:
+            return connection.execute(select(versions.c.number).where(versions.c.job_id == job_id)).scalar()
+
+    def published(
+        self, claim: Claim, *, number: int, manifest: Mapping[str, Any], result: Mapping[str, Any]
+    ) -> bool:
+        """Mark the version published and its job succeeded, in one transaction; False when fenced."""
+        with self._database.write() as connection:
+            # The version's event comes before the terminal one, since streams close after that.
+            if not lock(connection, claim):
+                return False
+            append_event(
+                connection,
+                claim.job.id,
+                EventKind.VERSION,
+                {"model": claim.job.name, "version": number},
+                attempt=claim.job.attempt,
+            )
+            connection.execute(
+                update(versions)
+                .where(versions.c.job_id == claim.job.id)
+                .values(status="published", manifest=dict(manifest), published_at=time.time())
+            )
+            return finish_in(connection, claim, Status.SUCCEEDED, result=result)
+
+    def get(self, model: str, number: int) -> PublishedVersion | None:
+        """The published version, or None."""
+        query = select(versions).where(
+            versions.c.model == model, versions.c.number == number, versions.c.status == "published"
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).first()
+            return _version(row) if row else None
+
+    def of_model(self, model: str) -> list[PublishedVersion]:
+        """All published versions of a model, newest first."""
+        query = (
+            select(versions)
+            .where(versions.c.model == model, versions.c.status == "published")
+            .order_by(versions.c.number.desc())
+        )
+        with self._database.read() as connection:
+            return [_version(row) for row in connection.execute(query)]
+
+    def latest(self, *, after: str = "", limit: int | None = None) -> dict[str, int]:
+        """Every model with a published version, in order of name after `after`, and its newest number."""
+        query = (
+            select(versions.c.model, func.max(versions.c.number))
+            .where(versions.c.status == "published", versions.c.model > after)
+            .group_by(versions.c.model)
+            .order_by(versions.c.model)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return {model: number for model, number in connection.execute(query)}  # noqa: C416 - rows, not pairs
+
+    def under_lock(self, write: Callable[[dict[str, int]], None]) -> None:
+        """Call `write` with the newest published number of every model while no other process may do so.
+
+        The lock is the write transaction itself (SQLite) or an advisory lock that ends with it (PostgreSQL),
+        so that two workers never replace models.config in the wrong order.
+        """
+        with self._database.write() as connection:
+            if not self._database.is_sqlite:
+                connection.execute(select(func.pg_advisory_xact_lock(_CONFIG_LOCK)))
+            rows = connection.execute(
+                select(versions.c.model, func.max(versions.c.number))
+                .where(versions.c.status == "published")
+                .group_by(versions.c.model)
+                .order_by(versions.c.model)
+            )
+            write({model: number for model, number in rows})  # noqa: C416 - rows, not pairs
+
+
+_CONFIG_LOCK = 0x6669747365727665  # "fitserve"
+
+
+def _version(row: Row[Any]) -> PublishedVersion:
+    return PublishedVersion(
+        model=row.model,
+        number=row.number,
+        job_id=row.job_id,
+        manifest=row.manifest,
+        created_at=row.created_at,
+        published_at=row.published_at,
+    )

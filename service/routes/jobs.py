@@ -1,0 +1,136 @@
+"""Jobs: submit, look up, list, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from service.bodies import JobBody, Page, cursor_of, job_body, sequence_after
+from service.context import Context, Here
+from service.errors import Fault, IllegalMoveError, NotFoundError, SpecRefusedError
+from service.jobs import LISTED_KINDS, Job, Kind, Status
+from service.problems import responses
+from service.records import JobFilter
+from service.submission import new_training_job
+
+router = APIRouter(tags=["jobs"])
+LOOK_EVERY_S = 0.2
+
+
+@router.post(
+    "/jobs",
+    status_code=202,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}}},
+        }
+    },
+    responses=responses(HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY),
+)
+async def submit(
+    request: Request,
+    response: Response,
+    here: Here,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> JobBody:
+    """Take a training job: checked whole, committed, then answered; training starts when a slot is free."""
+    raw = await request.body()
+    job = await asyncio.to_thread(_submit, here, raw, idempotency_key)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    response.headers["Retry-After"] = "1"
+    return await asyncio.to_thread(_body, here, job)
+
+
+def _submit(here: Context, raw: bytes, idempotency_key: str | None) -> Job:
+    new = new_training_job(_json(raw), here.records.datasets)
+    digest = "sha256:" + hashlib.sha256(raw).hexdigest()
+    job = here.records.jobs.create(new, idempotency_key=idempotency_key, body_digest=digest)
+    here.ring(job.id)
+    return job
+
+
+@router.get("/jobs", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
+def list_jobs(
+    here: Here,
+    status: Status | None = None,
+    model: str | None = None,
+    kind: Kind | None = None,
+    label: Annotated[str | None, Query(description="key=value")] = None,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> Page[JobBody]:
+    """Jobs, newest first; by default those of the kinds that make or score models."""
+    where = JobFilter(
+        kinds=(kind,) if kind else LISTED_KINDS, status=status, model=model, label=_label(label)
+    )
+    found = here.records.jobs.page(where, before_seq=sequence_after(after), limit=limit + 1)
+    shown = found[:limit]
+    more = len(found) > limit
+    return Page(
+        data=[_body(here, job) for job in shown],
+        has_more=more,
+        next=cursor_of(shown[-1].seq) if more else None,
+    )
+
+
+@router.get("/jobs/{job_id}", responses=responses(HTTPStatus.NOT_FOUND))
+async def get_job(
+    job_id: str,
+    here: Here,
+    wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for the end of the job.")] = 0,
+) -> JobBody:
+    """One job; with `wait`, the answer comes when the job has ended or the time is over."""
+    until = time.monotonic() + wait
+    while True:
+        job = await asyncio.to_thread(_found, here, job_id)
+        if job.status.is_terminal or time.monotonic() >= until or here.closing.is_set():
+            return await asyncio.to_thread(_body, here, job)
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+@router.post("/jobs/{job_id}/cancel", responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT))
+def cancel(job_id: str, here: Here) -> JobBody:
+    """Ask the job to end; repeating is harmless. A job that succeeded or failed answers 409."""
+    job = here.records.jobs.cancel(job_id)
+    if job is None:
+        raise NotFoundError(f"there is no job {job_id!r}")
+    if job.status in (Status.SUCCEEDED, Status.FAILED):
+        raise IllegalMoveError(
+            f"job {job_id} has {job.status.value}; only a waiting or running one can be cancelled"
+        )
+    here.bell.ring(job_id)
+    return _body(here, job)
+
+
+def _found(here: Context, job_id: str) -> Job:
+    job = here.records.jobs.get(job_id)
+    if job is None:
+        raise NotFoundError(f"there is no job {job_id!r}")
+    return job
+
+
+def _body(here: Context, job: Job) -> JobBody:
+    return job_body(job, here.records.jobs.transitions(job.id), here.records.jobs.queue_place(job))
+
+
+def _json(raw: bytes) -> Any:  # noqa: ANN401 - a JSON document
+    try:
+        return json.loads(raw)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SpecRefusedError([Fault("", f"the body is not JSON: {error}")]) from error
+
+
+def _label(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise SpecRefusedError([Fault("/label", f"write key=value. Received: {text!r}")])
+    return key, value

@@ -1,0 +1,150 @@
+"""Models: published versions, their state in serving, their artifacts, and predictions by way of serving."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
+
+from service.bodies import (
+    ModelBody,
+    Page,
+    ServingBody,
+    VersionBody,
+    after_cursor,
+    cursor_of,
+    iso,
+    version_body,
+)
+from service.context import Context, Here
+from service.errors import NotFoundError, ServingUnavailableError
+from service.problems import responses
+from service.records import PublishedVersion
+from serving.archive import pack
+
+router = APIRouter(tags=["models"])
+LOOK_EVERY_S = 0.2
+SAVED_MODEL = "saved_model"
+
+
+@router.get("/models", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
+def list_models(
+    here: Here, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> Page[ModelBody]:
+    """Models with a published version, by name."""
+    found = list(here.records.versions.latest(after=after_cursor(after) or "", limit=limit + 1).items())
+    shown = found[:limit]
+    more = len(found) > limit
+    return Page(
+        data=[ModelBody(name=name, latest=latest) for name, latest in shown],
+        has_more=more,
+        next=cursor_of(shown[-1][0]) if more else None,
+    )
+
+
+@router.get("/models/{model}/versions", responses=responses(HTTPStatus.NOT_FOUND))
+def list_versions(model: str, here: Here) -> Page[VersionBody]:
+    """All published versions of a model, newest first."""
+    found = here.records.versions.of_model(model)
+    if not found:
+        raise NotFoundError(f"there is no model {model!r}")
+    return Page(data=[_body(here, version) for version in found], has_more=False, next=None)
+
+
+@router.get("/models/{model}/versions/{number}", responses=responses(HTTPStatus.NOT_FOUND))
+async def get_version(
+    model: str,
+    number: int,
+    here: Here,
+    wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait until serving has it.")] = 0,
+) -> VersionBody:
+    """One version; with `wait`, the answer comes when serving says AVAILABLE or the time is over."""
+    until = time.monotonic() + wait
+    version = await asyncio.to_thread(_found, here, model, number)
+    while True:
+        body = await asyncio.to_thread(_body, here, version)
+        if body.serving.state == "AVAILABLE" or time.monotonic() >= until or here.closing.is_set():
+            return body
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+@router.get(
+    "/models/{model}/versions/{number}/artifacts/{name}",
+    response_class=Response,
+    responses=responses(HTTPStatus.NOT_FOUND) | {200: {"content": {"application/octet-stream": {}}}},
+)
+def download(model: str, number: int, name: str, here: Here) -> Response:
+    """An artifact's bytes; the ETag is its sha256. A folder comes as one tar, the same bytes each time."""
+    version = _found(here, model, number)
+    artifact = _artifact(version, name)
+    path = here.store.artifact(model, number, name)
+    headers = {"ETag": f'"{artifact["sha256"]}"'}
+    if path.is_file():
+        return FileResponse(path, headers=headers, filename=path.name, media_type="application/octet-stream")
+    headers["Content-Disposition"] = f'attachment; filename="{model}-{number}-{name}.tar"'
+    return StreamingResponse(_tar(path), headers=headers, media_type="application/x-tar")
+
+
+@router.post("/models/{model}:predict", response_model=None, responses=responses(HTTPStatus.BAD_REQUEST))
+async def predict_latest(model: str, request: Request, here: Here) -> Response:
+    """Pass a prediction in TensorFlow Serving's JSON on to serving, and its answer back as it is."""
+    return await _proxy(here, f"/v1/models/{model}:predict", request)
+
+
+@router.post(
+    "/models/{model}/versions/{number}:predict",
+    response_model=None,
+    responses=responses(HTTPStatus.BAD_REQUEST),
+)
+async def predict_version(model: str, number: int, request: Request, here: Here) -> Response:
+    """The same, of one version."""
+    return await _proxy(here, f"/v1/models/{model}/versions/{number}:predict", request)
+
+
+async def _proxy(here: Context, path: str, request: Request) -> Response:
+    try:
+        answer = await here.http.post(
+            path, content=await request.body(), headers={"Content-Type": "application/json"}
+        )
+    except httpx.TransportError as error:
+        raise ServingUnavailableError(f"{here.settings.serving_rest} does not answer: {error}") from error
+    return Response(answer.content, answer.status_code, media_type=answer.headers.get("Content-Type"))
+
+
+def _found(here: Context, model: str, number: int) -> PublishedVersion:
+    version = here.records.versions.get(model, number)
+    if version is None:
+        raise NotFoundError(f"there is no version {number} of model {model!r}")
+    return version
+
+
+def _artifact(version: PublishedVersion, name: str) -> Mapping[str, Any]:
+    artifacts = {artifact["name"]: artifact for artifact in version.manifest["artifacts"]}
+    if name not in artifacts:
+        raise NotFoundError(f"no artifact {name!r}; the version has {', '.join(sorted(artifacts))}")
+    found: Mapping[str, Any] = artifacts[name]
+    return found
+
+
+def _body(here: Context, version: PublishedVersion) -> VersionBody:
+    state = here.serving.state(version.model, version.number)
+    rest = f"{here.settings.serving_rest}/v1/models/{version.model}"
+    urls = {
+        "grpc": here.settings.serving_grpc,
+        "predict": f"{rest}/versions/{version.number}:predict",
+        "predict_latest": f"{rest}:predict",
+        "artifacts": f"/v1/models/{version.model}/versions/{version.number}/artifacts/",
+    }
+    serving = ServingBody(state=state.state, checked_at=iso(state.checked_at) or "", error=state.error)
+    return version_body(version, serving, urls)
+
+
+def _tar(folder: Path) -> Iterator[bytes]:
+    yield from pack(folder)

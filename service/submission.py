@@ -1,0 +1,112 @@
+"""From a body to a row: what is pure data is checked here, whole, before anything is queued."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from service.errors import Fault, SpecRefusedError
+from service.jobs import JobSpec, Kind, NewJob
+from service.pointers import faults_of, pointer_of
+from service.records import Dataset
+from service.records.datasets import DatasetRecords
+
+SCHEME = "dataset://"
+
+
+def new_training_job(body: object, datasets: DatasetRecords) -> NewJob:
+    """The row that this body asks for: its data set resolved to id and digest, its seed drawn if it has none.
+
+    Raises:
+        SpecRefusedError: with every error of the body, each with its JSON pointer.
+    """
+    try:
+        spec = JobSpec.model_validate(body)
+    except ValidationError as error:
+        faults = faults_of(error, body, JobSpec)
+        # What can be told of the data set is told with the rest, where the body is sound enough to name it.
+        raise SpecRefusedError([*faults, *_data_faults(body, datasets)]) from error
+    faults = _data_faults(body, datasets)
+    if faults:
+        raise SpecRefusedError(faults)
+    dataset = datasets.find(spec.data.uri.removeprefix(SCHEME))
+    assert dataset is not None
+    return NewJob(
+        kind=Kind.TRAIN,
+        spec=cast(Mapping[str, Any], body),  # as it was asked; defaults are the reader's
+        name=spec.name,
+        priority=spec.priority,
+        labels=spec.labels,
+        dataset_id=dataset.id,
+        dataset_digest=dataset.digest,
+        # Keras takes 32 bits.
+        seed=spec.seed if spec.seed is not None else secrets.randbelow(2**31),
+        max_attempts=spec.limits.max_attempts,
+    )
+
+
+def _data_faults(body: object, datasets: DatasetRecords) -> list[Fault]:
+    data = body.get("data") if isinstance(body, Mapping) else None
+    uri = data.get("uri") if isinstance(data, Mapping) else None
+    if not isinstance(data, Mapping) or not isinstance(uri, str):
+        return []
+    if not uri.startswith(SCHEME):
+        return [Fault("/data/uri", f"upload the file and name it as {SCHEME}<id or name>. Received: {uri!r}")]
+    dataset = datasets.find(uri.removeprefix(SCHEME))
+    if dataset is None:
+        known = uri.removeprefix(SCHEME)
+        return [Fault("/data/uri", f"there is no data set {known!r}; POST /v1/datasets makes one")]
+    if dataset.status == "failed":
+        detail = (dataset.error or {}).get("detail", "it can't be read")
+        return [Fault("/data/uri", f"data set {dataset.name or dataset.id} can't be used: {detail}")]
+    if dataset.status != "ready" or dataset.schema is None:
+        return []  # the job itself will tell
+    return [*_kind_faults(data, dataset), *_column_faults(data, dataset)]
+
+
+def _kind_faults(data: Mapping[str, Any], dataset: Dataset) -> list[Fault]:
+    if data.get("kind") == dataset.kind:
+        return []
+    return [Fault("/data/kind", f"data set {dataset.name or dataset.id} is of kind {dataset.kind!r}")]
+
+
+def _column_faults(data: Mapping[str, Any], dataset: Dataset) -> list[Fault]:
+    assert dataset.schema is not None
+    present = [column["name"] for column in dataset.schema["columns"]]
+    return [
+        Fault(
+            pointer_of(["data", *path]),
+            f"column {name!r} is not in data set {dataset.name or dataset.id}; it has {_some(present)}",
+        )
+        for path, name in _named_columns(data)
+        if name not in present
+    ]
+
+
+def _named_columns(data: Mapping[str, Any]) -> list[tuple[list[str | int], str]]:
+    """Every column the data section names, with its place: a name, a list of names, or a mapping to either."""
+    found: list[tuple[list[str | int], str]] = []
+
+    def walk(path: list[str | int], value: object) -> None:
+        if isinstance(value, str):
+            found.append((path, value))
+        elif isinstance(value, list):
+            for index, each in enumerate(value):
+                walk([*path, index], each)
+        elif isinstance(value, Mapping):
+            for key, each in value.items():
+                walk([*path, str(key)], each)
+
+    walk(["features"], data.get("features"))
+    walk(["label"], data.get("label"))
+    columns = data.get("columns")
+    if isinstance(columns, Mapping):
+        found += [(["columns", str(name)], str(name)) for name in columns]
+    return found
+
+
+def _some(names: list[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

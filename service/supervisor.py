@@ -1,0 +1,336 @@
+"""One attempt, from claim to letting go: spawn the child, keep the lease, store what it tells, end it.
+
+The supervisor is the only one that writes records for the attempt. Whatever goes wrong, its last act is to
+kill the child's whole process group, so no attempt leaves anything running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from service.errors import DatabaseUnavailableError
+from service.jobs import EventKind, Status
+from service.kind import Site, WorkKind, work_of
+from service.protocol import OUTCOME, Ending, Order, boot_clock, say
+from service.records import Beat, ChildEvent, Claim
+from service.slots import Slot
+
+BEATS_PER_LEASE = 6
+CHILD_SHARE_OF_LEASE = 2 / 3
+"""The child leaves by itself at this share of its lease, well before another worker may take the job."""
+
+log = structlog.get_logger(__name__)
+
+Line = Mapping[str, Any]
+
+
+class Supervisor:
+    """Runs one claimed job in a slot of this worker."""
+
+    def __init__(self, claim: Claim, slot: Slot, site: Site) -> None:
+        self._claim = claim
+        self._slot = slot
+        self._site = site
+        self._work: WorkKind = work_of(claim.job.kind)
+        self._inbox: queue.Queue[bytes | None] = queue.Queue()  # lines of the child; None is a nudge
+        self._leaving = threading.Event()
+        self._cancelled = False  # the child was told to cancel
+        self._fenced = False  # the job is somebody else's by now
+        self._folder = site.settings.jobs_folder / claim.job.id
+        self._log = log.bind(job_id=claim.job.id, attempt=claim.job.attempt, slot=slot.name)
+
+    def stop(self) -> None:
+        """The worker is leaving: have the child checkpoint, and put the job back."""
+        self._leaving.set()
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Look at the records now: somebody may have cancelled."""
+        self._inbox.put(None)
+
+    def run(self) -> None:
+        """Work on the job until it ends, goes back to the queue, or is somebody else's."""
+        self._log.info("attempt_started", kind=self._claim.job.kind.value)
+        try:
+            self._store_leftovers()
+            if self._work.resume(self._claim, self._site):
+                self._log.info("attempt_ended", ending="published_before")
+                return
+            child = _Child.spawn(self._order(), self._slot, self._attempt_folder)
+        except DatabaseUnavailableError as error:
+            self._log.warning("attempt_abandoned", reason=str(error))
+            return
+        except Exception as error:
+            self._log.exception("attempt_not_started")
+            self._finish_failed({"code": "internal", "detail": f"{error}", "retryable": False})
+            return
+        child.read_into(self._inbox)
+        try:
+            outcome = self._attend(child)
+        finally:
+            child.kill()
+        self._conclude(outcome)
+
+    # The life of the child.
+
+    def _attend(self, child: _Child) -> Line | None:
+        """Beat, store and obey until the child has ended; its outcome, or None if it gave none.
+
+        Raises nothing for a lost database: the lease decides how long that may last.
+        """
+        settings = self._site.settings
+        interval = settings.lease_s / BEATS_PER_LEASE
+        lease_until = boot_clock() + settings.lease_s
+        next_beat = boot_clock() + interval
+        kill_at: float | None = None
+        outcome: Line | None = None
+        unstored: list[Line] = []
+        ended = False
+        while True:
+            lines, nudged, closed = self._receive(next_beat - boot_clock())
+            ended = ended or closed
+            for line in lines:
+                if line["event"] == OUTCOME:
+                    outcome = line["data"]
+                else:
+                    unstored.append(line)
+            try:
+                if unstored:
+                    self._fenced = not self._site.records.claims.append(self._claim, events_of(unstored))
+                    unstored = []
+                if nudged or boot_clock() >= next_beat:
+                    asked_at = boot_clock()
+                    beat = self._site.records.claims.beat(self._claim, settings.lease_s)
+                    lease_until, next_beat = asked_at + settings.lease_s, asked_at + interval
+                    self._fenced = self._fenced or beat is None
+                    kill_at = self._pass_on(child, beat, asked_at, kill_at)
+            except DatabaseUnavailableError as error:
+                next_beat = boot_clock() + min(0.5, interval)
+                self._log.warning("database_unavailable", error=str(error))
+            if self._fenced or boot_clock() >= lease_until:
+                self._fenced = True
+                return None
+            if ended and not unstored:
+                return outcome
+            if kill_at is not None and boot_clock() >= kill_at:
+                self._log.warning("child_killed", reason="it did not leave within its grace")
+                child.kill()
+
+    def _receive(self, timeout_s: float) -> tuple[list[Line], bool, bool]:
+        """All lines that wait, whether we were nudged, and whether the child closed its end."""
+        lines: list[Line] = []
+        nudged = False
+        try:
+            item = self._inbox.get(timeout=max(0.01, min(timeout_s, 0.5)))
+            while True:
+                if item is None:
+                    nudged = True
+                elif item == b"":
+                    return lines, nudged, True
+                else:
+                    lines.append(json.loads(item))
+                item = self._inbox.get_nowait()
+        except queue.Empty:
+            return lines, nudged, False
+
+    def _pass_on(
+        self, child: _Child, beat: Beat | None, asked_at: float, kill_at: float | None
+    ) -> float | None:
+        """Tell the child how long it may live, and what its owner or the worker wants."""
+        if beat is None:
+            return kill_at
+        child.say(leave_at=asked_at + self._site.settings.lease_s * CHILD_SHARE_OF_LEASE)
+        if beat.cancel_requested and not self._cancelled:
+            self._cancelled = True
+            child.say(cancel=True)
+            return boot_clock() + self._site.settings.grace_s
+        if self._leaving.is_set() and kill_at is None:
+            child.say(stop=True)
+            return boot_clock() + self._site.settings.grace_s
+        return kill_at
+
+    # What becomes of the job.
+
+    def _conclude(self, outcome: Line | None) -> None:
+        if self._fenced:
+            self._log.warning("attempt_fenced")
+            return
+        ending = Ending(outcome["ending"]) if outcome else None
+        try:
+            if outcome:
+                used = {"device": self._slot.name, "peak_memory_bytes": outcome["peak_memory_bytes"]}
+                self._site.records.claims.set_resources(self._claim, used)
+            self._settle(ending, outcome or {})
+        except DatabaseUnavailableError as error:
+            # The lease runs out, and the next attempt finds everything that this one has done.
+            self._log.warning("attempt_abandoned", reason=str(error))
+        except Exception as error:
+            self._log.exception("attempt_not_completed")
+            self._finish_failed({"code": "internal", "detail": f"{error}", "retryable": False})
+        else:
+            self._log.info("attempt_ended", ending=ending.value if ending else "died")
+
+    def _settle(self, ending: Ending | None, outcome: Line) -> None:
+        claims, job = self._site.records.claims, self._claim.job
+        if self._cancelled or ending is Ending.CANCELLED:
+            if claims.finish(self._claim, Status.CANCELLED):
+                self._work.give_up(self._claim, self._site, None)
+        elif ending is Ending.DONE:
+            self._work.complete(self._claim, outcome["data"], self._site)
+        elif ending is Ending.FAILED:
+            self._settle_failure(outcome["error"])
+        elif ending is Ending.STOPPED or self._leaving.is_set():
+            claims.put_back(self._claim, reason="its worker is leaving")
+        elif job.deaths + 1 >= job.max_attempts:
+            self._finish_failed(self._poisoned())
+        else:
+            claims.put_back(self._claim, reason="its process died", died=True)
+
+    def _settle_failure(self, error: Mapping[str, Any]) -> None:
+        job = self._claim.job
+        if error.get("retryable") and job.deaths + 1 < job.max_attempts:
+            self._site.records.claims.put_back(self._claim, reason=error["detail"], died=True)
+        else:
+            self._finish_failed(error)
+
+    def _finish_failed(self, error: Mapping[str, Any]) -> None:
+        if self._site.records.claims.finish(self._claim, Status.FAILED, error=error):
+            self._work.give_up(self._claim, self._site, error)
+
+    def _poisoned(self) -> dict[str, Any]:
+        tail = _last_lines(self._attempt_folder / "log", 5)
+        return {
+            "code": "poisoned",
+            "detail": f"the training process died {self._claim.job.deaths + 1} times; its last words: {tail}",
+            "retryable": False,
+            "remedy": "look at the attempt's log; a plugin or an operation may crash natively",
+        }
+
+    # The folders.
+
+    @property
+    def _attempt_folder(self) -> Path:
+        return self._folder / f"attempt-{self._claim.job.attempt}"
+
+    def _order(self) -> Order:
+        job = self._claim.job
+        self._attempt_folder.mkdir(parents=True, exist_ok=True)
+        work_folder = self._folder / "work"
+        work_folder.mkdir(exist_ok=True)
+        return Order(
+            job_id=job.id,
+            kind=job.kind.value,
+            attempt=job.attempt,
+            token=self._claim.token,
+            spec=job.spec,
+            name=job.name,
+            seed=job.seed,
+            spec_digest=job.spec_digest,
+            dataset_digest=job.dataset_digest,
+            attempt_folder=str(self._attempt_folder),
+            work_folder=str(work_folder),
+            leave_at=boot_clock() + self._site.settings.lease_s * CHILD_SHARE_OF_LEASE,
+            details=self._work.prepare(job, self._site),
+        )
+
+    def _store_leftovers(self) -> None:
+        """Store what children of earlier attempts told after their supervisor had died."""
+        for attempt in range(1, self._claim.job.attempt):
+            kept = self._folder / f"attempt-{attempt}" / "events.jsonl"
+            if not kept.exists():
+                continue
+            lines = [
+                json.loads(line) for line in kept.read_bytes().splitlines(keepends=True) if line[-1:] == b"\n"
+            ]
+            events = events_of([line for line in lines if line["event"] != OUTCOME])
+            self._site.records.claims.append(self._claim, events, attempt=attempt)
+
+
+def events_of(lines: Sequence[Line]) -> list[ChildEvent]:
+    """The child's lines as events to store."""
+    return [
+        ChildEvent(n=line["n"], kind=EventKind(line["event"]), data=line["data"], at=line["at"])
+        for line in lines
+    ]
+
+
+class _Child:
+    """A spawned process group and the two pipes to it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], events_fd: int) -> None:
+        self._process = process
+        self._events_fd = events_fd
+
+    @staticmethod
+    def spawn(order: Order, slot: Slot, folder: Path) -> _Child:
+        read_fd, write_fd = os.pipe()
+        try:
+            with (folder / "log").open("ab") as log_file:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "service.attempt", str(write_fd)],
+                    stdin=subprocess.PIPE,
+                    stdout=log_file,
+                    stderr=log_file,
+                    pass_fds=[write_fd],
+                    start_new_session=True,
+                    env=_environment(slot),
+                )
+        finally:
+            os.close(write_fd)
+        child = _Child(process, read_fd)
+        child._write(order.line())
+        return child
+
+    def read_into(self, inbox: queue.Queue[bytes | None]) -> None:
+        """Put every line of the child into the inbox, and b"" when it has closed its end."""
+
+        def read() -> None:
+            with os.fdopen(self._events_fd, "rb") as events:
+                for line in events:
+                    if line.endswith(b"\n"):  # a line that a kill cut short is in no file either
+                        inbox.put(line)
+            inbox.put(b"")
+
+        threading.Thread(target=read, name=f"events-{self._process.pid}", daemon=True).start()
+
+    def say(self, **message: Any) -> None:
+        self._write(say(**message))
+
+    def kill(self) -> None:
+        """End the whole process group, converters and provers included, and wait for the child."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _write(self, line: bytes) -> None:
+        assert self._process.stdin is not None
+        # A child that is gone shows in its events' end, not here.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+
+
+def _environment(slot: Slot) -> dict[str, str]:
+    """The worker's environment without our settings: a child gets no URL, password or token."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FITSERVE_")}
+    return inherited | {"TF_CPP_MIN_LOG_LEVEL": "1"} | dict(slot.environment)
+
+
+def _last_lines(path: Path, count: int) -> str:
+    try:
+        lines = path.read_text(errors="replace").strip().splitlines()
+    except FileNotFoundError:
+        return "(none)"
+    return " | ".join(lines[-count:]) or "(none)"

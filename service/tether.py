@@ -1,0 +1,27 @@
+"""Become another program that ends when our parent does: `python tether.py PARENT_PID PROGRAM ARGS...`.
+
+Linux tells a process of its parent's death by a signal of its choice (prctl(2), PR_SET_PDEATHSIG), which
+survives exec. So even a `kill -9` of `fitserve up` leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Tie this process to its parent, then become the program."""
+    parent = int(sys.argv[1])
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before we were tied to it
+        sys.exit(1)
+    os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - the point of this program
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""The worker: a light Celery process whose slots claim jobs and supervise one spawned child each.
+
+The Celery task is only the bell. Each slot is a thread that claims until nothing waits and then sleeps until
+the next ring; a reconciler thread looks for what a lost bell or a lost worker left behind. TensorFlow is
+never imported here.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import secrets
+import socket
+import threading
+from typing import Any
+
+import structlog
+from celery import bootsteps
+
+from exporter.format import formats
+from service.errors import DatabaseUnavailableError
+from service.kind import Site
+from service.logs import configure_logs
+from service.queue import Bell, celery_app, on_bell
+from service.records import Records
+from service.served import announce
+from service.settings import Settings
+from service.slots import SHORT, Slot, parse_slots
+from service.supervisor import Supervisor
+from serving.store import Store
+
+RING_AGAIN_AFTER_S = 10.0
+"""A waiting job whose bell was rung so long ago is rung for again."""
+
+log = structlog.get_logger(__name__)
+
+
+class Worker:
+    """The slots of one host, and the reconciler."""
+
+    def __init__(self, settings: Settings, bell: Bell) -> None:
+        self.id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self._settings = settings
+        self._bell = bell
+        self._site = Site(settings, Records(settings.effective_database_url), Store(settings.store_root))
+        self._slots = (*parse_slots(settings.slots), SHORT)
+        self._wakes = [threading.Event() for _ in self._slots]
+        self._supervised: dict[int, Supervisor] = {}
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start the slots and the reconciler."""
+        for index, slot in enumerate(self._slots):
+            self._start(f"slot-{slot.name}", self._serve_slot, index, slot)
+        self._start("reconciler", self._reconcile_forever)
+        log.info("worker_started", worker=self.id, slots=[slot.name for slot in self._slots])
+
+    def wake(self, job_id: str) -> None:
+        """A bell rang: idle slots try to claim, busy ones look whether they should go on."""
+        log.debug("bell", job_id=job_id)
+        for wake in self._wakes:
+            wake.set()
+        for supervisor in list(self._supervised.values()):
+            supervisor.nudge()
+
+    def stop(self) -> None:
+        """Put every job back, checkpointed, and end; at most the grace of a child plus a second or two."""
+        self._stopping.set()
+        for supervisor in list(self._supervised.values()):
+            supervisor.stop()
+        for wake in self._wakes:
+            wake.set()
+        for thread in self._threads:
+            thread.join(timeout=self._settings.grace_s + 3)
+        try:
+            self._site.records.workers.gone(self.id)
+        except DatabaseUnavailableError as error:
+            log.warning("worker_row_left", error=str(error))
+        self._site.records.close()
+        log.info("worker_stopped", worker=self.id)
+
+    def _start(self, name: str, target: Any, *args: object) -> None:  # noqa: ANN401 - a thread's body
+        thread = threading.Thread(target=target, args=args, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _serve_slot(self, index: int, slot: Slot) -> None:
+        wake = self._wakes[index]
+        while not self._stopping.is_set():
+            wake.clear()  # before the claim: a ring during it must not be lost
+            try:
+                worked = self._work_once(index, slot)
+            except DatabaseUnavailableError as error:
+                log.warning("claim_failed", slot=slot.name, error=str(error))
+                worked = False
+            except Exception:
+                # A slot that died would leave its device idle until somebody noticed.
+                log.exception("slot_failed", slot=slot.name)
+                worked = False
+            if not worked:
+                wake.wait(timeout=self._settings.reconcile_s)
+
+    def _work_once(self, index: int, slot: Slot) -> bool:
+        claim = self._site.records.claims.claim_next(slot.kind, self.id, self._settings.lease_s)
+        if claim is None:
+            return False
+        supervisor = Supervisor(claim, slot, self._site)
+        self._supervised[index] = supervisor
+        try:
+            if self._stopping.is_set():
+                supervisor.stop()
+            supervisor.run()
+        finally:
+            del self._supervised[index]
+        return True
+
+    def _reconcile_forever(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._site.records.workers.seen(self.id, self._capabilities())
+                waiting = self._site.records.claims.reconcile(ring_after_s=RING_AGAIN_AFTER_S)
+                for job_id in waiting:
+                    self._bell.ring(job_id)
+                if waiting:
+                    self._site.records.claims.rung(waiting)
+                announce(self._site.records, self._site.store)
+            except DatabaseUnavailableError as error:
+                log.warning("reconcile_failed", error=str(error))
+            except Exception:
+                log.exception("reconcile_failed")
+            self._stopping.wait(timeout=self._settings.reconcile_s)
+
+    def _capabilities(self) -> dict[str, Any]:
+        return {
+            "slots": [slot.name for slot in self._slots],
+            "formats": sorted(formats()),
+            "libraries": {
+                name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "onnxruntime")
+            },
+        }
+
+
+def main() -> None:
+    """Run `python -m service.worker`: a Celery worker on a pool of threads, since the bell only wakes."""
+    settings = Settings()
+    configure_logs(settings.log_level)
+    app = celery_app(settings.effective_broker_url)
+    worker = Worker(settings, Bell(app))
+    on_bell(app, worker.wake)
+
+    class Slots(bootsteps.StartStopStep):  # type: ignore[misc]
+        """Starts our slots with the Celery worker, and ends them with it."""
+
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, parent: object) -> None:  # noqa: ARG002 - Celery's signature
+            worker.start()
+
+        def stop(self, parent: object) -> None:  # noqa: ARG002 - Celery's signature
+            worker.stop()
+
+    app.steps["worker"].add(Slots)
+    # Warm shutdown on SIGTERM, a second signal ends it hard; Celery's own words go to the log.
+    app.worker_main(
+        [
+            "worker",
+            "--pool=threads",
+            "--concurrency=1",
+            "--without-mingle",
+            "--without-gossip",
+            f"--loglevel={settings.log_level}",
+            f"--hostname=fitserve-{os.getpid()}@%h",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
