@@ -7,8 +7,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fitserve.client import Client as Client
+    from fitserve.errors import ChecksumMismatchError as ChecksumMismatchError
+    from fitserve.errors import ConflictError as ConflictError
+    from fitserve.errors import DeadlineExceededError as DeadlineExceededError
     from fitserve.errors import FitserveError as FitserveError
+    from fitserve.errors import InvalidInputError as InvalidInputError
+    from fitserve.errors import LoadFailedError as LoadFailedError
+    from fitserve.errors import NotFoundError as NotFoundError
+    from fitserve.errors import OverloadedError as OverloadedError
     from fitserve.errors import ProblemError as ProblemError
+    from fitserve.errors import ServerFailedError as ServerFailedError
+    from fitserve.errors import SettingsError as SettingsError
+    from fitserve.errors import UnauthorizedError as UnauthorizedError
+    from fitserve.errors import UnavailableError as UnavailableError
     from fitserve.predictor import Prediction as Prediction
     from fitserve.predictor import Predictor as Predictor
     from fitserve.predictor import VersionState as VersionState
@@ -27,8 +38,19 @@ if TYPE_CHECKING:
 # Where each public name lives: grpc, numpy and httpx take 0.1 to 0.3 s each, so they load when first used.
 _HOMES = {
     "Client": "client",
+    "ChecksumMismatchError": "errors",
+    "ConflictError": "errors",
+    "DeadlineExceededError": "errors",
     "FitserveError": "errors",
+    "InvalidInputError": "errors",
+    "LoadFailedError": "errors",
+    "NotFoundError": "errors",
+    "OverloadedError": "errors",
     "ProblemError": "errors",
+    "ServerFailedError": "errors",
+    "SettingsError": "errors",
+    "UnauthorizedError": "errors",
+    "UnavailableError": "errors",
     "Prediction": "predictor",
     "Predictor": "predictor",
     "VersionState": "predictor",

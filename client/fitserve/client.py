@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from fitserve import settings
-from fitserve.errors import ChecksumMismatch, DeadlineExceeded, InvalidInput, ServerFailed
+from fitserve.errors import ChecksumMismatchError, DeadlineExceededError, InvalidInputError, ServerFailedError
 from fitserve.following import SILENCE_S, follow
 from fitserve.results import Dataset, Event, Job, Model, ModelVersion
 from fitserve.transport import Transport
@@ -41,14 +41,14 @@ class Client:
         """Submit a job; the same key submits the same job once, however often it is sent.
 
         Raises:
-            InvalidInput: the spec was refused; as a ProblemError it carries a pointer for each fault.
+            InvalidInputError: the spec was refused; as a ProblemError it carries a pointer for each fault.
         """
         # With a key of its own a broken connection may be tried again without starting two jobs.
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return Job.of(self._http.post("/v1/jobs", spec, headers=headers, repeatable=True))
 
     def job(self, id: str, wait_s: float | None = None) -> Job:  # noqa: A002 - the API's own word
-        """Return a job; with `wait_s` (at most 30) only when it changed or the time is over."""
+        """Return a job; with `wait_s` (at most 30) when it has ended or the time is over."""
         params = {} if wait_s is None else {"wait": _seconds(wait_s)}
         return Job.of(self._http.get(f"/v1/jobs/{_part(id)}", params, wait_s=wait_s or 0.0))
 
@@ -69,7 +69,7 @@ class Client:
         """Ask a job to stop; repeating is harmless.
 
         Raises:
-            Conflict: it has already ended otherwise.
+            ConflictError: it has already ended otherwise.
         """
         return Job.of(self._http.post(f"/v1/jobs/{_part(id)}/cancel", repeatable=True))
 
@@ -85,9 +85,9 @@ class Client:
         A broken stream is taken up again after the last event seen.
 
         Raises:
-            NotFound: no such job.
-            DeadlineExceeded: the job has not ended within timeout_s.
-            Unavailable: the server is gone for more than a minute.
+            NotFoundError: no such job.
+            DeadlineExceededError: the job has not ended within timeout_s.
+            UnavailableError: the server is gone for more than a minute.
         """
         return follow(self._http, f"/v1/jobs/{_part(id)}", after or 0, timeout_s)
 
@@ -95,7 +95,7 @@ class Client:
         """Wait until the job has ended, however it did, and return it.
 
         Raises:
-            DeadlineExceeded: it has not ended within timeout_s; it goes on.
+            DeadlineExceededError: it has not ended within timeout_s; it goes on.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
@@ -105,16 +105,18 @@ class Client:
             if job.is_finished:
                 return job
             if deadline is not None and time.monotonic() >= deadline:
-                raise DeadlineExceeded(f"job {id} is still {job.status} after {timeout_s:g} s; it goes on")
-            if time.monotonic() - started < 0.1:  # a change of another field: don't spin on those
+                raise DeadlineExceededError(
+                    f"job {id} is still {job.status} after {timeout_s:g} s; it goes on"
+                )
+            if time.monotonic() - started < 0.1:  # a server that is closing doesn't hold answers back
                 time.sleep(0.1)
 
     def upload(self, path: str | os.PathLike[str], name: str | None = None) -> Dataset:
         """Upload a file as a data set and wait until the server has read it; see `status` and `error`.
 
         Raises:
-            InvalidInput: the server refuses the file.
-            DeadlineExceeded: it could not be read within five minutes.
+            InvalidInputError: the server refuses the file.
+            DeadlineExceededError: it could not be read within five minutes.
         """
         source = Path(path)
         deadline = time.monotonic() + UPLOAD_TIMEOUT_S
@@ -129,7 +131,9 @@ class Client:
         dataset = Dataset.of(body)
         while dataset.status == "pending":
             if time.monotonic() > deadline:
-                raise DeadlineExceeded(f"data set {dataset.id} is still pending after {UPLOAD_TIMEOUT_S:g} s")
+                raise DeadlineExceededError(
+                    f"data set {dataset.id} is still pending after {UPLOAD_TIMEOUT_S:g} s"
+                )
             time.sleep(0.5)
             dataset = self.dataset(dataset.id)
         return dataset
@@ -162,12 +166,12 @@ class Client:
         The file appears whole or not at all.
 
         Raises:
-            ChecksumMismatch: the bytes are not those that were published.
+            ChecksumMismatchError: the bytes are not those that were published.
         """
         target = Path(to)
         if target.is_dir():
             if Path(artifact).name != artifact:
-                raise InvalidInput(f"an artifact's name is no path. Received: {artifact!r}")
+                raise InvalidInputError(f"an artifact's name is no path. Received: {artifact!r}")
             target /= artifact
         part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         path = f"/v1/models/{_part(model)}/versions/{n}/artifacts/{_part(artifact)}"
@@ -185,7 +189,7 @@ class Client:
                         digest.update(chunk)
                         file.write(chunk)
             if digest.hexdigest() != expected:
-                raise ChecksumMismatch(
+                raise ChecksumMismatchError(
                     f"{artifact} of {model} version {n} should have sha256 {expected or '(none told)'}."
                     f" Received: {digest.hexdigest()}"
                 )
@@ -209,7 +213,7 @@ class Client:
         For speed and dtypes use `fitserve.Predictor`; this is for where only HTTP gets through.
         """
         if version is not None and label is not None:
-            raise InvalidInput(f"give a version or a label, not both. Received: {version} and {label!r}")
+            raise InvalidInputError(f"give a version or a label, not both. Received: {version} and {label!r}")
         which = f"/versions/{version}" if version is not None else f"/labels/{_part(label)}" if label else ""
         document: dict[str, Any] = {"instances": _plain(instances)}
         if signature is not None:
@@ -218,7 +222,7 @@ class Client:
             f"/v1/models/{_part(model)}{which}:predict", document, repeatable=True, timeout_s=timeout_s
         )
         if not isinstance(answer, dict) or "predictions" not in answer:
-            raise ServerFailed(f"the answer of model {model} has no predictions")
+            raise ServerFailedError(f"the answer of model {model} has no predictions")
         predictions: list[Any] = answer["predictions"]
         return predictions
 

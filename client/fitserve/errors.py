@@ -2,18 +2,18 @@
 
 FitserveError
 ├── SettingsError           a token file or endpoints.json that can't be read
-├── InvalidInput            what was sent doesn't fit: the spec, the signature, the arguments (a ValueError)
-├── Unauthorized            no token, a wrong one, or one without this right
-├── NotFound                no such job, model, version, artifact (a LookupError)
-├── Conflict                not a legal move in the present state
-├── Overloaded              the server has too much to do: try later
-├── Unavailable             nothing answers there, or not yet
-├── DeadlineExceeded        the time given is over (a TimeoutError)
-├── LoadFailed              serving tried to load a version and could not
-├── ChecksumMismatch        downloaded bytes are not the ones published
-├── ServerFailed            the server broke, or said what this client can't read
+├── InvalidInputError       what was sent doesn't fit: the spec, the signature, the arguments (a ValueError)
+├── UnauthorizedError       no token, a wrong one, or one without this right
+├── NotFoundError           no such job, model, version, artifact (a LookupError)
+├── ConflictError           not a legal move in the present state
+├── OverloadedError         the server has too much to do: try later
+├── UnavailableError        nothing answers there, or not yet
+├── DeadlineExceededError   the time given is over (a TimeoutError)
+├── LoadFailedError         serving tried to load a version and could not
+├── ChecksumMismatchError   downloaded bytes are not the ones published
+├── ServerFailedError       the server broke, or said what this client can't read
 └── ProblemError            any refusal told over HTTP (RFC 9457); each is also one of the classes above,
-                            so `except NotFound` and `except ProblemError` both catch a 404
+                            so `except NotFoundError` and `except ProblemError` both catch a 404
 """
 
 from __future__ import annotations
@@ -35,61 +35,61 @@ class SettingsError(FitserveError):
     code = "bad_settings"
 
 
-class InvalidInput(FitserveError, ValueError):
+class InvalidInputError(FitserveError, ValueError):
     """What was given does not fit what is wanted; nothing was changed by it."""
 
     code = "invalid_input"
 
 
-class Unauthorized(FitserveError):
+class UnauthorizedError(FitserveError):
     """The token is missing, wrong, or lacks the right."""
 
     code = "unauthorized"
 
 
-class NotFound(FitserveError, LookupError):
+class NotFoundError(FitserveError, LookupError):
     """There is no such job, data set, model, version or artifact."""
 
     code = "not_found"
 
 
-class Conflict(FitserveError):
+class ConflictError(FitserveError):
     """The request is no legal move in the present state."""
 
     code = "conflict"
 
 
-class Overloaded(FitserveError):
+class OverloadedError(FitserveError):
     """The server takes no more for now."""
 
     code = "overloaded"
 
 
-class Unavailable(FitserveError):
+class UnavailableError(FitserveError):
     """Nothing answers at the address, or what answers is not ready."""
 
     code = "unavailable"
 
 
-class DeadlineExceeded(FitserveError, TimeoutError):
+class DeadlineExceededError(FitserveError, TimeoutError):
     """The time given for the call is over; the server may still have acted."""
 
     code = "deadline_exceeded"
 
 
-class LoadFailed(FitserveError):
+class LoadFailedError(FitserveError):
     """Serving could not load the version, and says why."""
 
     code = "load_failed"
 
 
-class ChecksumMismatch(FitserveError):
+class ChecksumMismatchError(FitserveError):
     """The bytes that arrived don't have the published digest; the target file was not touched."""
 
     code = "checksum_mismatch"
 
 
-class ServerFailed(FitserveError):
+class ServerFailedError(FitserveError):
     """The server broke, or answered in a form this client doesn't know."""
 
     code = "server_failed"
@@ -129,35 +129,35 @@ class ProblemError(FitserveError):
         )
 
 
-class InvalidInputProblem(ProblemError, InvalidInput):
+class InvalidInputProblem(ProblemError, InvalidInputError):
     """400, 413, 415, 422."""
 
 
-class UnauthorizedProblem(ProblemError, Unauthorized):
+class UnauthorizedProblem(ProblemError, UnauthorizedError):
     """401, 403."""
 
 
-class NotFoundProblem(ProblemError, NotFound):
+class NotFoundProblem(ProblemError, NotFoundError):
     """404, 410."""
 
 
-class ConflictProblem(ProblemError, Conflict):
+class ConflictProblem(ProblemError, ConflictError):
     """409, 412."""
 
 
-class OverloadedProblem(ProblemError, Overloaded):
+class OverloadedProblem(ProblemError, OverloadedError):
     """429."""
 
 
-class UnavailableProblem(ProblemError, Unavailable):
+class UnavailableProblem(ProblemError, UnavailableError):
     """502, 503."""
 
 
-class DeadlineProblem(ProblemError, DeadlineExceeded):
+class DeadlineProblem(ProblemError, DeadlineExceededError):
     """408, 504."""
 
 
-class ServerFailedProblem(ProblemError, ServerFailed):
+class ServerFailedProblem(ProblemError, ServerFailedError):
     """Any other status that is no success."""
 
 

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 
-from fitserve.errors import DeadlineExceeded, Overloaded, ServerFailed, Unavailable
+from fitserve.errors import DeadlineExceededError, OverloadedError, ServerFailedError, UnavailableError
 from fitserve.results import Event, Job
 from fitserve.streams import messages
 from fitserve.transport import Transport
@@ -20,29 +20,30 @@ def follow(http: Transport, path: str, after: int, timeout_s: float | None) -> I
     """Iterate over the events of the job at `path` from the one after `after` to the one that ends it.
 
     Raises:
-        DeadlineExceeded: the job has not ended within timeout_s.
-        Unavailable: the server is gone for more than a minute.
+        DeadlineExceededError: the job has not ended within timeout_s.
+        UnavailableError: the server is gone for more than a minute.
     """
     deadline = time.monotonic() + timeout_s if timeout_s is not None else float("inf")
     last, pause_s, gone_since = after, FIRST_PAUSE_S, None
     while True:
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            raise DeadlineExceeded(f"the job has not ended after {timeout_s:g} s; it goes on")
+            raise DeadlineExceededError(f"the job has not ended after {timeout_s:g} s; it goes on")
         try:
-            for event, retry_s in _stream(http, path, last, min(SILENCE_S, left_s)):
+            silence_s = min(SILENCE_S, left_s)
+            for event, retry_s in _stream(http, path, last, silence_s):
                 gone_since, pause_s = None, retry_s or FIRST_PAUSE_S
                 if event is not None and event.id > last:
                     last = event.id
                     yield event
                     if event.is_last:
                         return
-                elif deadline - time.monotonic() < SILENCE_S:
+                elif deadline - time.monotonic() < silence_s - 1.0:
                     break  # open it again with what is left of the time: pings would keep this read alive
             # A stream that ended in good order, but not with the last event: is there more to come?
             if Job.of(http.get(path)).is_finished and not _has_events(http, path, last):
                 return
-        except (Unavailable, Overloaded, DeadlineExceeded):
+        except (UnavailableError, OverloadedError, DeadlineExceededError):
             gone_since = gone_since or time.monotonic()
             if time.monotonic() - gone_since > GIVE_UP_S:
                 raise
@@ -64,7 +65,7 @@ def _stream(
             try:
                 yield Event(int(message.id or 0), message.event, json.loads(message.data)), retry_s
             except ValueError as error:
-                raise ServerFailed(f"{path} sent an event that can't be read: {error}") from error
+                raise ServerFailedError(f"{path} sent an event that can't be read: {error}") from error
 
 
 def _has_events(http: Transport, path: str, after: int) -> bool:

@@ -15,16 +15,16 @@ from google.protobuf.message import Message
 from fitserve import settings, tensors
 from fitserve._protos import serving_pb2 as wire
 from fitserve.errors import (
-    Conflict,
-    DeadlineExceeded,
+    ConflictError,
+    DeadlineExceededError,
     FitserveError,
-    InvalidInput,
-    LoadFailed,
-    NotFound,
-    Overloaded,
-    ServerFailed,
-    Unauthorized,
-    Unavailable,
+    InvalidInputError,
+    LoadFailedError,
+    NotFoundError,
+    OverloadedError,
+    ServerFailedError,
+    UnauthorizedError,
+    UnavailableError,
 )
 from fitserve.signatures import Inputs, ModelMetadata
 from fitserve.tensors import Array
@@ -33,17 +33,18 @@ RequestT = TypeVar("RequestT", bound=Message)
 ReplyT = TypeVar("ReplyT", bound=Message)
 
 _ERROR_BY_CODE: Mapping[grpc.StatusCode, type[FitserveError]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidInput,
-    grpc.StatusCode.OUT_OF_RANGE: InvalidInput,
-    grpc.StatusCode.FAILED_PRECONDITION: InvalidInput,  # TF Serving's code for a signature that isn't there
-    grpc.StatusCode.NOT_FOUND: NotFound,
-    grpc.StatusCode.ALREADY_EXISTS: Conflict,
-    grpc.StatusCode.ABORTED: Conflict,
-    grpc.StatusCode.UNAUTHENTICATED: Unauthorized,
-    grpc.StatusCode.PERMISSION_DENIED: Unauthorized,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
-    grpc.StatusCode.UNAVAILABLE: Unavailable,
-    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidInputError,
+    grpc.StatusCode.OUT_OF_RANGE: InvalidInputError,
+    # TF Serving's code for a signature that isn't there.
+    grpc.StatusCode.FAILED_PRECONDITION: InvalidInputError,
+    grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.ALREADY_EXISTS: ConflictError,
+    grpc.StatusCode.ABORTED: ConflictError,
+    grpc.StatusCode.UNAUTHENTICATED: UnauthorizedError,
+    grpc.StatusCode.PERMISSION_DENIED: UnauthorizedError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
+    grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
 }
 
 
@@ -97,10 +98,12 @@ class Prediction(Mapping[str, Array]):
         """The one output.
 
         Raises:
-            InvalidInput: there are several; take them by name.
+            InvalidInputError: there are several; take them by name.
         """
         if len(self._outputs) != 1:
-            raise InvalidInput(f"there are several outputs, take one by name: {', '.join(self._outputs)}")
+            raise InvalidInputError(
+                f"there are several outputs, take one by name: {', '.join(self._outputs)}"
+            )
         return next(iter(self._outputs.values()))
 
 
@@ -113,7 +116,7 @@ class _Servable(NamedTuple):
 
     def to_proto(self) -> wire.ModelSpec:
         if self.version is not None and self.label is not None:
-            raise InvalidInput(
+            raise InvalidInputError(
                 f"give a version or a label, not both. Received: {self.version} and {self.label!r}"
             )
         spec = wire.ModelSpec(name=self.model)
@@ -172,10 +175,11 @@ class Predictor:
         call asks the server for the signature too; `timeout_s` covers both.
 
         Raises:
-            InvalidInput: names, dtypes or shapes don't fit the signature; told before sending where possible.
-            NotFound: no such model, version or label.
-            Unavailable: nothing answers at the address.
-            DeadlineExceeded: no answer within timeout_s.
+            InvalidInputError: names, dtypes or shapes don't fit the signature; told before sending where
+                possible.
+            NotFoundError: no such model, version or label.
+            UnavailableError: nothing answers at the address.
+            DeadlineExceededError: no answer within timeout_s.
         """
         deadline = time.monotonic() + timeout_s
         servable = _Servable(model, version, label)
@@ -185,7 +189,7 @@ class Predictor:
             # Behind a moving version the signature may have changed: only a fresh one may refuse.
             try:
                 return self._ask(servable, known, asked, deadline)
-            except InvalidInput:
+            except InvalidInputError:
                 self._known.pop(servable, None)
         fresh = self.metadata(model, version=version, label=label, timeout_s=_left(deadline))
         self._known[servable] = fresh
@@ -200,7 +204,7 @@ class Predictor:
         )
         reply = self._call(self._metadata, request, timeout_s)
         if "signature_def" not in reply.metadata:
-            raise ServerFailed(f"{self.address} told no signatures of model {model}")
+            raise ServerFailedError(f"{self.address} told no signatures of model {model}")
         return ModelMetadata.of(model, _version_of(reply.model_spec), reply.metadata["signature_def"].value)
 
     def status(
@@ -209,7 +213,7 @@ class Predictor:
         """Return the versions serving knows of, newest first.
 
         Raises:
-            NotFound: serving knows no version of the model.
+            NotFoundError: serving knows no version of the model.
         """
         request = wire.GetModelStatusRequest(model_spec=_Servable(model, version, label).to_proto())
         reply = self._call(self._status, request, timeout_s)
@@ -229,27 +233,29 @@ class Predictor:
         """Wait until a version (by default any) answers predictions, and return it.
 
         Raises:
-            LoadFailed: serving tried the version named here and could not load it.
-            DeadlineExceeded: not within timeout_s; the message has what was last seen.
+            LoadFailedError: serving tried the version named here and could not load it.
+            DeadlineExceededError: not within timeout_s; the message has what was last seen.
         """
         deadline = time.monotonic() + timeout_s
         pause_s, seen = 0.02, "nothing yet"
         while (left_s := deadline - time.monotonic()) > 0:
             try:
                 versions = self.status(model, version=version, timeout_s=min(left_s, 5.0))
-            except (NotFound, Unavailable, DeadlineExceeded) as error:
+            except (NotFoundError, UnavailableError, DeadlineExceededError) as error:
                 versions, seen = [], str(error)
             for each in versions:
                 if each.state is VersionState.AVAILABLE:
                     return each
                 if version is not None and each.state is VersionState.END and each.error:
-                    raise LoadFailed(f"version {version} of model {model} could not be loaded: {each.error}")
+                    raise LoadFailedError(
+                        f"version {version} of model {model} could not be loaded: {each.error}"
+                    )
             if versions:
                 seen = ", ".join(f"version {each.version} {each.state}" for each in versions)
             time.sleep(max(0.0, min(pause_s, deadline - time.monotonic())))
             pause_s = min(pause_s * 1.5, 0.5)
         which = f"version {version} of model {model}" if version is not None else f"model {model}"
-        raise DeadlineExceeded(f"{which} is not available after {timeout_s:g} s; last seen: {seen}")
+        raise DeadlineExceededError(f"{which} is not available after {timeout_s:g} s; last seen: {seen}")
 
     def close(self) -> None:
         """Close the connection; calls in flight are cancelled."""
@@ -296,12 +302,12 @@ class Predictor:
 
     def _translated(self, error: grpc.RpcError) -> FitserveError:
         if not isinstance(error, grpc.Call):
-            return ServerFailed(f"the call to {self.address} broke: {error}")
+            return ServerFailedError(f"the call to {self.address} broke: {error}")
         code = error.code()
         text = error.details() or code.name
         if code is grpc.StatusCode.UNAVAILABLE:
             text = f"no prediction to be had at {self.address}: {text}"
-        return _ERROR_BY_CODE.get(code, ServerFailed)(f"{text} [{code.name}]")
+        return _ERROR_BY_CODE.get(code, ServerFailedError)(f"{text} [{code.name}]")
 
 
 def _version_of(spec: wire.ModelSpec) -> int | None:
@@ -311,5 +317,5 @@ def _version_of(spec: wire.ModelSpec) -> int | None:
 def _left(deadline: float) -> float:
     left_s = deadline - time.monotonic()
     if left_s <= 0:
-        raise DeadlineExceeded("no answer within the time given [DEADLINE_EXCEEDED]")
+        raise DeadlineExceededError("no answer within the time given [DEADLINE_EXCEEDED]")
     return left_s

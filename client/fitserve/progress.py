@@ -31,7 +31,7 @@ def watch_job(
     `as_json` prints each event as one line `{"id", "event", "data"}` instead.
 
     Raises:
-        DeadlineExceeded: it has not ended within timeout_s; it goes on.
+        DeadlineExceededError: it has not ended within timeout_s; it goes on.
     """
     from rich.console import Console as RichConsole
 

@@ -230,7 +230,7 @@ class Model:
 
 @dataclass(frozen=True)
 class ServingState:
-    """What serving says of a version: UNKNOWN, START, LOADING, AVAILABLE, UNLOADING or END."""
+    """What serving says of a version: UNKNOWN, START, LOADING, AVAILABLE, UNLOADING, END; or UNREACHABLE."""
 
     state: str
     checked_at: datetime | None

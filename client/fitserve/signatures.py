@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from fitserve import tensors
 from fitserve._protos.serving_pb2 import SignatureDef, SignatureDefMap
-from fitserve.errors import InvalidInput
+from fitserve.errors import InvalidInputError
 from fitserve.tensors import Array
 
 Inputs = ArrayLike | Mapping[str, ArrayLike]
@@ -70,7 +70,7 @@ class Signature:
         A bare array is the one input of a signature that has one.
 
         Raises:
-            InvalidInput: a name is unknown or missing, or a value fits neither dtype nor shape; all are told.
+            InvalidInputError: a name is unknown or missing, or a value fits neither dtype nor shape; all are told.
         """
         given = self._by_name(inputs)
         problems = [self._unknown(name) for name in given if name not in self.inputs]
@@ -86,25 +86,25 @@ class Signature:
             spec = self.inputs[name]
             try:
                 array = tensors.to_array(value, spec.dtype)
-            except InvalidInput as error:
+            except InvalidInputError as error:
                 problems.append(f"input {name!r}: {error}")
                 continue
             if not spec.accepts(array.shape):
                 problems.append(f"input {name!r}: the model wants {spec}. Received: shape {array.shape}")
             arrays[name] = array
         if problems:
-            raise InvalidInput(f"{'; '.join(problems)} (signature {self})")
+            raise InvalidInputError(f"{'; '.join(problems)} (signature {self})")
         return arrays
 
     def check_outputs(self, names: list[str]) -> None:
         """Refuse output names that the signature doesn't have.
 
         Raises:
-            InvalidInput: with the names there are.
+            InvalidInputError: with the names there are.
         """
         unknown = [name for name in names if name not in self.outputs]
         if unknown:
-            raise InvalidInput(
+            raise InvalidInputError(
                 f"no output named {', '.join(unknown)}; the outputs are {', '.join(self.outputs)}"
             )
 
@@ -113,8 +113,8 @@ class Signature:
             return inputs
         wanted = [name for name in self.inputs if name not in self.optional] or list(self.inputs)
         if len(wanted) != 1:
-            raise InvalidInput(
-                f"this signature has several inputs: give a mapping of names to arrays (signature {self})"
+            raise InvalidInputError(
+                f"give a mapping of names to arrays: there are several (signature {self})"
             )
         return {wanted[0]: inputs}
 
@@ -149,13 +149,13 @@ class ModelMetadata:
         """Return a signature by name.
 
         Raises:
-            InvalidInput: there is none, with the names there are.
+            InvalidInputError: there is none, with the names there are.
         """
         try:
             return self.signatures[name]
         except KeyError:
             known = ", ".join(self.signatures) or "none"
-            raise InvalidInput(f"model {self.model} has no signature {name!r}; it has {known}") from None
+            raise InvalidInputError(f"model {self.model} has no signature {name!r}; it has {known}") from None
 
 
 def _specs(infos: Mapping[str, Any]) -> dict[str, TensorSpec]:  # Any: generated TensorInfo messages

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fitserve._protos.tensor_pb2 import DataType, TensorProto
-from fitserve.errors import InvalidInput, ServerFailed
+from fitserve.errors import InvalidInputError, ServerFailedError
 
 Array = NDArray[Any]
 
@@ -65,16 +65,18 @@ def to_array(value: ArrayLike, dtype: str) -> Array:
     and numbers never become strings. `str` is encoded as UTF-8.
 
     Raises:
-        InvalidInput: the value is ragged, of another kind, or out of the dtype's range.
+        InvalidInputError: the value is ragged, of another kind, or out of the dtype's range.
     """
     if dtype not in _DTYPES:
-        raise InvalidInput(f"this client can't send tensors of dtype {dtype}; it knows {', '.join(_DTYPES)}")
+        raise InvalidInputError(
+            f"this client can't send tensors of dtype {dtype}; it knows {', '.join(_DTYPES)}"
+        )
     if dtype == STRING:
         return _to_strings(value)
     try:
         given = np.asarray(value)
     except ValueError as error:  # numpy's words for a ragged list speak of inhomogeneous shapes
-        raise InvalidInput(f"the value is no regular array: {error}") from error
+        raise InvalidInputError(f"the value is no regular array: {error}") from error
     wanted = np.dtype(np.float32 if dtype == BFLOAT16 else dtype)
     if given.dtype == wanted or given.dtype.name == dtype:
         return given
@@ -84,26 +86,26 @@ def to_array(value: ArrayLike, dtype: str) -> Array:
         limits = np.iinfo(wanted)
         low, high = int(given.min()), int(given.max())
         if low < limits.min or high > limits.max:
-            raise InvalidInput(f"{low if low < limits.min else high} does not fit in {dtype}")
+            raise InvalidInputError(f"{low if low < limits.min else high} does not fit in {dtype}")
         return given.astype(wanted)
     if given.dtype.kind not in "biufc" or not np.can_cast(given.dtype, wanted, "same_kind"):
-        raise InvalidInput(f"the model wants {dtype}. Received: {_kind(given)}")
+        raise InvalidInputError(f"the model wants {dtype}. Received: {_kind(given)}")
     try:
         with np.errstate(over="raise"):
             return given.astype(wanted)
     except FloatingPointError as error:
-        raise InvalidInput(f"a value of the {given.dtype.name} array does not fit in {dtype}") from error
+        raise InvalidInputError(f"a value of the {given.dtype.name} array does not fit in {dtype}") from error
 
 
 def encode(array: Array, dtype: str | None = None) -> TensorProto:
     """Write an array as it is; `dtype` names what numpy can't say (bfloat16 held as float32).
 
     Raises:
-        InvalidInput: the array's dtype has no counterpart on the wire.
+        InvalidInputError: the array's dtype has no counterpart on the wire.
     """
     name = dtype or (STRING if array.dtype.kind in "OSUT" else array.dtype.name)
     if name not in _DTYPES:
-        raise InvalidInput(f"this client can't send arrays of dtype {array.dtype}")
+        raise InvalidInputError(f"this client can't send arrays of dtype {array.dtype}")
     number, wire, _ = _DTYPES[name]
     tensor = TensorProto(dtype=number)
     shape = tensor.tensor_shape  # touching it marks the shape as known, which a scalar needs
@@ -123,11 +125,11 @@ def decode(tensor: TensorProto) -> Array:
     """Read a tensor into an array of its own memory, writable.
 
     Raises:
-        ServerFailed: a dtype this client can't carry, or fewer bytes than the shape wants.
+        ServerFailedError: a dtype this client can't carry, or fewer bytes than the shape wants.
     """
     name = dtype_name(tensor.dtype)
     if name not in _DTYPES:
-        raise ServerFailed(f"the server sent a tensor of dtype {name}, which this client can't read")
+        raise ServerFailedError(f"the server sent a tensor of dtype {name}, which this client can't read")
     shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
     _, wire, field = _DTYPES[name]
     if name == STRING:
@@ -158,7 +160,7 @@ def _filled(flat: Array, shape: tuple[int, ...], name: str) -> Array:
     elif flat.size == 1 and count > 1:
         flat = np.repeat(flat, count)
     if flat.size != count:
-        raise ServerFailed(f"the server sent {flat.size} values of {name} for shape {shape}")
+        raise ServerFailedError(f"the server sent {flat.size} values of {name} for shape {shape}")
     return flat.reshape(shape)
 
 
@@ -168,7 +170,9 @@ def _to_strings(value: ArrayLike) -> Array:
     flat: Array = np.empty(given.size, dtype=object)
     for index, each in enumerate(given.ravel().tolist()):
         if not isinstance(each, str | bytes):
-            raise InvalidInput(f"the model wants string. Received: {type(each).__name__} among the values")
+            raise InvalidInputError(
+                f"the model wants string. Received: {type(each).__name__} among the values"
+            )
         flat[index] = each.encode() if isinstance(each, str) else each
     return flat.reshape(given.shape)
 
@@ -177,7 +181,7 @@ def _object_array(value: ArrayLike) -> Array:
     try:
         return np.array(value, dtype=object)
     except ValueError as error:
-        raise InvalidInput(f"the value is no regular array: {error}") from error
+        raise InvalidInputError(f"the value is no regular array: {error}") from error
 
 
 def _to_bfloat16_bits(array: Array) -> Array:

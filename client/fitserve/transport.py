@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from fitserve.errors import DeadlineExceeded, ServerFailed, Unavailable, problem
+from fitserve.errors import DeadlineExceededError, ServerFailedError, UnavailableError, problem
 from fitserve.settings import is_loopback
 
 CONNECT_TIMEOUT_S = 5.0
@@ -77,15 +77,15 @@ class Transport:
 
         Raises:
             ProblemError: the server refused.
-            Unavailable: nothing answers.
-            DeadlineExceeded: connected, but no answer in time.
+            UnavailableError: nothing answers.
+            DeadlineExceededError: connected, but no answer in time.
         """
         limit_s = (self._timeout_s if timeout_s is None else timeout_s) + wait_s
         timeout = httpx.Timeout(limit_s, connect=min(CONNECT_TIMEOUT_S, limit_s))
         for pause_s in RETRY_PAUSES_S if repeatable else ():
             try:
                 return self._once(method, path, timeout, request)
-            except Unavailable:
+            except UnavailableError:
                 time.sleep(pause_s)
         return self._once(method, path, timeout, request)
 
@@ -97,8 +97,8 @@ class Transport:
 
         Raises:
             ProblemError: the server refused.
-            Unavailable: nothing answers, or the connection broke on the way.
-            DeadlineExceeded: silent for too long.
+            UnavailableError: nothing answers, or the connection broke on the way.
+            DeadlineExceededError: silent for too long.
         """
         timeout = httpx.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S, read=read_timeout_s)
         with (
@@ -122,11 +122,13 @@ class Transport:
         try:
             yield
         except httpx.ConnectTimeout as error:
-            raise Unavailable(f"no server answers at {self.api}: connecting took too long") from error
+            raise UnavailableError(f"no server answers at {self.api}: connecting took too long") from error
         except httpx.TimeoutException as error:
-            raise DeadlineExceeded(f"{self.api} did not answer in time: {type(error).__name__}") from error
+            raise DeadlineExceededError(
+                f"{self.api} did not answer in time: {type(error).__name__}"
+            ) from error
         except httpx.TransportError as error:
-            raise Unavailable(f"no server answers at {self.api}: {error}") from error
+            raise UnavailableError(f"no server answers at {self.api}: {error}") from error
 
 
 def _raise(response: httpx.Response) -> None:
@@ -146,4 +148,4 @@ def _json(response: httpx.Response) -> Any:
         return response.json()
     except ValueError as error:
         kind = response.headers.get("Content-Type", "no type")
-        raise ServerFailed(f"{response.url} answered {kind} where JSON was expected") from error
+        raise ServerFailedError(f"{response.url} answered {kind} where JSON was expected") from error

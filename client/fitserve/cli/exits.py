@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from enum import IntEnum
 
 from fitserve.errors import (
-    Conflict,
-    DeadlineExceeded,
+    ConflictError,
+    DeadlineExceededError,
     FitserveError,
-    InvalidInput,
-    NotFound,
-    Overloaded,
+    InvalidInputError,
+    NotFoundError,
+    OverloadedError,
     SettingsError,
-    Unauthorized,
-    Unavailable,
+    UnauthorizedError,
+    UnavailableError,
 )
 from fitserve.results import Job, JobStatus
 
@@ -36,14 +36,14 @@ class Exit(IntEnum):
 
 
 _BY_ERROR: Mapping[type[FitserveError], Exit] = {
-    InvalidInput: Exit.REFUSED,
+    InvalidInputError: Exit.REFUSED,
     SettingsError: Exit.REFUSED,
-    NotFound: Exit.NOT_FOUND,
-    Unavailable: Exit.UNREACHABLE,
-    Overloaded: Exit.UNREACHABLE,
-    DeadlineExceeded: Exit.TIMEOUT,
-    Unauthorized: Exit.UNAUTHORIZED,
-    Conflict: Exit.CONFLICT,
+    NotFoundError: Exit.NOT_FOUND,
+    UnavailableError: Exit.UNREACHABLE,
+    OverloadedError: Exit.UNREACHABLE,
+    DeadlineExceededError: Exit.TIMEOUT,
+    UnauthorizedError: Exit.UNAUTHORIZED,
+    ConflictError: Exit.CONFLICT,
 }
 
 _BY_STATUS: Mapping[str, Exit] = {

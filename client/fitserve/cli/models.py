@@ -14,7 +14,7 @@ from fitserve.cli import output
 from fitserve.cli.connection import connect
 from fitserve.cli.output import AsJson
 from fitserve.cli.specs import parse_instances, read_instances
-from fitserve.errors import InvalidInput
+from fitserve.errors import InvalidInputError
 
 app = typer.Typer()
 
@@ -50,7 +50,7 @@ def predict(
 ) -> None:
     """Ask a served model; prints a line a row."""
     if (instances is None) == (file is None):
-        raise InvalidInput("give either --instances or --file")
+        raise InvalidInputError("give either --instances or --file")
     rows = parse_instances(instances) if instances is not None else read_instances(file or Path())
     with connect(ctx) as client:
         predictions = client.predict(

@@ -9,19 +9,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fitserve.errors import InvalidInput
+from fitserve.errors import InvalidInputError
 
 
 def read_spec(path: str) -> dict[str, Any]:
     """Read a job's spec from a JSON or YAML file, or from the standard input by the name `-`.
 
     Raises:
-        InvalidInput: no such file, neither JSON nor YAML, or no mapping.
+        InvalidInputError: no such file, neither JSON nor YAML, or no mapping.
     """
     text = sys.stdin.read() if path == "-" else _text(Path(path))
     spec = json.loads(text) if text.lstrip().startswith("{") and _is_json(text) else _yaml(text, path)
     if not isinstance(spec, dict):
-        raise InvalidInput(f"{path} must hold one mapping. Received: {type(spec).__name__}")
+        raise InvalidInputError(f"{path} must hold one mapping. Received: {type(spec).__name__}")
     return spec
 
 
@@ -29,12 +29,12 @@ def with_values(spec: dict[str, Any], settings: list[str]) -> dict[str, Any]:
     """Apply `fit.epochs=3` settings in place; a value is JSON where it parses, else text.
 
     Raises:
-        InvalidInput: no `=`, or the path leads through something that is no mapping or list.
+        InvalidInputError: no `=`, or the path leads through something that is no mapping or list.
     """
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path:
-            raise InvalidInput(f"--set wants path=value, like fit.epochs=3. Received: {setting!r}")
+            raise InvalidInputError(f"--set wants path=value, like fit.epochs=3. Received: {setting!r}")
         value = json.loads(text) if _is_json(text) else text
         here: Any = spec
         *parents, last = path.split(".")
@@ -55,24 +55,24 @@ def read_instances(path: Path) -> list[Any]:
     is a mapping of names to values, numbers where they parse as such.
 
     Raises:
-        InvalidInput: another suffix, or the file doesn't hold what its suffix says.
+        InvalidInputError: another suffix, or the file doesn't hold what its suffix says.
     """
     readers = {".json": _json_instances, ".npy": _npy_instances, ".csv": _csv_instances}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise InvalidInput(f"instances are read from {', '.join(readers)} files. Received: {path.name}")
+        raise InvalidInputError(f"instances are read from {', '.join(readers)} files. Received: {path.name}")
     return reader(path)
 
 
 def parse_instances(text: str, source: str = "--instances") -> list[Any]:
     """Read prediction rows from JSON text."""
     if not _is_json(text):
-        raise InvalidInput(f"{source} must hold JSON. Received: {text[:80]!r}")
+        raise InvalidInputError(f"{source} must hold JSON. Received: {text[:80]!r}")
     found = json.loads(text)
     if isinstance(found, dict) and "instances" in found:
         found = found["instances"]
     if not isinstance(found, list):
-        raise InvalidInput(f"{source} must hold a list of rows. Received: {type(found).__name__}")
+        raise InvalidInputError(f"{source} must hold a list of rows. Received: {type(found).__name__}")
     return found
 
 
@@ -86,20 +86,22 @@ def _npy_instances(path: Path) -> list[Any]:
     try:
         rows: list[Any] = np.atleast_1d(np.load(path, allow_pickle=False)).tolist()
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path} can't be read as .npy: {error}") from error
+        raise InvalidInputError(f"{path} can't be read as .npy: {error}") from error
     return rows
 
 
 def _csv_instances(path: Path) -> list[Any]:
     rows = [row for row in csv.reader(_text(path).splitlines()) if row]
     if not rows:
-        raise InvalidInput(f"{path.name} has no rows")
+        raise InvalidInputError(f"{path.name} has no rows")
     first, *rest = [[_number(cell) for cell in row] for row in rows]
     if all(isinstance(cell, float) for cell in first):
         return [first, *rest]
     uneven = next((n for n, row in enumerate(rest, start=1) if len(row) != len(first)), None)
     if uneven is not None:
-        raise InvalidInput(f"row {uneven} of {path.name} has {len(rest[uneven - 1])} cells, not {len(first)}")
+        raise InvalidInputError(
+            f"row {uneven} of {path.name} has {len(rest[uneven - 1])} cells, not {len(first)}"
+        )
     return [dict(zip(rows[0], row, strict=True)) for row in rest]
 
 
@@ -114,7 +116,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} can't be read: {error}") from error
+        raise InvalidInputError(f"{path} can't be read: {error}") from error
 
 
 def _is_json(text: str) -> bool:
@@ -153,10 +155,10 @@ def _yaml(text: str, path: str) -> Any:  # noqa: ANN401 - any document
     try:
         return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader by descent
     except yaml.YAMLError as error:
-        raise InvalidInput(f"{path} is neither JSON nor YAML: {error}") from error
+        raise InvalidInputError(f"{path} is neither JSON nor YAML: {error}") from error
 
 
 def _item(here: Any, name: str, setting: str) -> Any:  # noqa: ANN401 - any document
     if not isinstance(here, list) or not name.isdecimal() or int(name) >= len(here):
-        raise InvalidInput(f"--set {setting}: there is nothing at {name!r}")
+        raise InvalidInputError(f"--set {setting}: there is nothing at {name!r}")
     return here[int(name)]
