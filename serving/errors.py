@@ -37,13 +37,15 @@ class FlagError(ServingError):
 
 
 class Code(StrEnum):
-    """The canonical codes of TensorFlow and gRPC; each wire has its own table of numbers for them."""
+    """The canonical codes that TensorFlow and gRPC share."""
 
     CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
     INVALID_ARGUMENT = "invalid_argument"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     NOT_FOUND = "not_found"
     ALREADY_EXISTS = "already_exists"
+    PERMISSION_DENIED = "permission_denied"
     RESOURCE_EXHAUSTED = "resource_exhausted"
     FAILED_PRECONDITION = "failed_precondition"
     ABORTED = "aborted"
@@ -51,7 +53,11 @@ class Code(StrEnum):
     UNIMPLEMENTED = "unimplemented"
     INTERNAL = "internal"
     UNAVAILABLE = "unavailable"
-    UNKNOWN = "unknown"
+
+    @property
+    def number(self) -> int:
+        """The code's number in `google.rpc.Code`: 1 for CANCELLED to 14 for UNAVAILABLE."""
+        return list(Code).index(self) + 1
 
 
 class RequestError(ServingError):

@@ -1,0 +1,140 @@
+"""One server put together from its flags: models, the thread that keeps them, and the two skins."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+# Read once, when TensorFlow is imported, which the protos below do: its notes on CPU features are not ours.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from serving import config_file
+from serving.asgi import Application
+from serving.config_file import ModelSettings
+from serving.dataplane import DataPlane
+from serving.errors import ModelConfigError
+from serving.flags import Flags
+from serving.lifecycle import Models
+from serving.loader import LoadOptions, Servable, load
+from serving.rest import Rest
+from serving.rpc import Rpc
+
+_log = logging.getLogger(__name__)
+
+
+class Assembly:
+    """The parts of one server; `start` loads what is configured, `stop` gives everything back."""
+
+    def __init__(self, flags: Flags) -> None:
+        """Read the configuration.
+
+        Raises:
+            ModelConfigError: it doesn't parse or contradicts itself.
+        """
+        self._flags = flags
+        self._options = _load_options(flags)
+        self._settings = _configured(flags)
+        self._models = Models(
+            self._load,
+            max_retries=flags.max_num_load_retries,
+            retry_interval_s=flags.load_retry_interval_micros / 1e6,
+        )
+        self._models.configure(self._settings)
+        self.plane = DataPlane(
+            self._models,
+            self._reload,
+            threads=flags.grpc_max_threads,
+            labels_may_wait=flags.allow_version_labels_for_unavailable_models,
+        )
+        self.rpc = Rpc(self.plane, as_content=flags.enable_serialization_as_tensor_content)
+        self.application = Application(
+            Rest(self.plane), self.rpc, rest_timeout_s=flags.rest_api_timeout_in_ms / 1000
+        )
+        self._stopping = threading.Event()
+        self._reconciling = threading.Lock()
+        self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        """Load every configured model once, then keep them current on a thread of their own.
+
+        A model that fails to load doesn't hold back the others: its state tells, and it is tried again.
+        """
+        self._reconcile()
+        self.plane.ready = True
+        self._keeper.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Stop looking for versions and unload; False when a load is still running after the time."""
+        self.plane.ready = False
+        self._stopping.set()
+        self._models.changed.set()
+        if self._keeper.ident is None:
+            return False
+        self._keeper.join(timeout_s)
+        if self._keeper.is_alive():
+            return False
+        self._models.close()
+        return True
+
+    def _load(self, path: Path) -> Servable:
+        return load(path, self._options)
+
+    def _reload(self, settings: Sequence[ModelSettings]) -> None:
+        self._models.configure(settings)
+        self._reconcile()
+
+    def _reconcile(self) -> None:
+        with self._reconciling:
+            self._models.reconcile()
+
+    def _keep(self) -> None:
+        files_s, config_s = (
+            self._flags.file_system_poll_wait_seconds,
+            self._flags.model_config_file_poll_wait_seconds,
+        )
+        config_due = time.monotonic() + config_s
+        while not self._stopping.is_set():
+            waits = [each for each in (files_s, config_s) if each > 0]
+            self._models.changed.wait(min(waits, default=None))
+            self._models.changed.clear()
+            if self._stopping.is_set():
+                return
+            if config_s > 0 and time.monotonic() >= config_due:
+                self._reread()
+                config_due = time.monotonic() + config_s
+            try:
+                self._reconcile()
+            except Exception:
+                # The thread that keeps the models must outlive whatever a damaged folder does to it.
+                _log.exception("reconcile_failed")
+
+    def _reread(self) -> None:
+        try:
+            settings = _configured(self._flags)
+        except ModelConfigError as error:
+            _log.error("model_config_refused error=%s", error)
+            return
+        if settings != self._settings:
+            self._settings = settings
+            self._models.configure(settings)
+            _log.info("model_config_read models=%d", len(settings))
+
+
+def _configured(flags: Flags) -> list[ModelSettings]:
+    if flags.model_config_file:
+        return config_file.read(Path(flags.model_config_file))
+    return [ModelSettings(flags.model_name, Path(flags.model_base_path))]
+
+
+def _load_options(flags: Flags) -> LoadOptions:
+    both = flags.tensorflow_session_parallelism
+    return LoadOptions(
+        tags=tuple(flags.saved_model_tags.split(",")),
+        intra_op_threads=both or flags.tensorflow_intra_op_parallelism,
+        inter_op_threads=both or flags.tensorflow_inter_op_parallelism,
+        gpu_memory_fraction=flags.per_process_gpu_memory_fraction,
+        warm=flags.enable_model_warmup,
+        warmup_iterations=max(1, flags.num_request_iterations_for_warmup),
+    )

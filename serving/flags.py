@@ -1,0 +1,169 @@
+"""The command line: TensorFlow Serving's flags by their names and defaults, and two of our own."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from serving.errors import FlagError
+
+FRONTS = ("auto", "envoy", "grpcio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What the flags with an effect say; units as in TensorFlow Serving's own names."""
+
+    host: str = "127.0.0.1"
+    port: int = 8500
+    rest_api_port: int = 0
+    grpc_socket_path: str = ""
+    rest_api_timeout_in_ms: int = 30_000
+    grpc_max_threads: int = 4 * (os.cpu_count() or 1)
+    model_name: str = "default"
+    model_base_path: str = ""
+    model_config_file: str = ""
+    model_config_file_poll_wait_seconds: float = 0
+    file_system_poll_wait_seconds: float = 1
+    max_num_load_retries: int = 5
+    load_retry_interval_micros: int = 60_000_000
+    saved_model_tags: str = "serve"
+    allow_version_labels_for_unavailable_models: bool = False
+    enable_model_warmup: bool = True
+    num_request_iterations_for_warmup: int = 0
+    tensorflow_session_parallelism: int = 0
+    tensorflow_intra_op_parallelism: int = 0
+    tensorflow_inter_op_parallelism: int = 0
+    per_process_gpu_memory_fraction: float = 0
+    enable_serialization_as_tensor_content: bool = False
+    front: str = "auto"
+
+
+_HELP = {
+    "host": "address to listen on; TensorFlow Serving itself listens on 0.0.0.0",
+    "port": "port for gRPC; 0 for none",
+    "rest_api_port": "port for HTTP; 0 for none",
+    "grpc_socket_path": "unix socket for gRPC as well",
+    "rest_api_timeout_in_ms": "time limit of an HTTP request",
+    "grpc_max_threads": "threads for models that take longer than about a millisecond",
+    "model_name": "name of the one model, without --model_config_file",
+    "model_base_path": "absolute path of the one model, without --model_config_file",
+    "model_config_file": "file with a ModelServerConfig in text format",
+    "model_config_file_poll_wait_seconds": "seconds between readings of that file; 0 to read it once",
+    "file_system_poll_wait_seconds": "seconds between looks for versions; 0 to look once",
+    "front": "what speaks HTTP/2: Envoy (pyvoy), or grpcio and uvicorn; auto takes the first that runs",
+}
+
+# What a script written for tensorflow_model_server may pass, and we don't need or don't have.
+_WITHOUT_EFFECT: dict[str, type] = {
+    "rest_api_num_threads": int,
+    "rest_api_enable_cors_support": bool,
+    "grpc_channel_arguments": str,
+    "num_load_threads": int,
+    "num_unload_threads": int,
+    "prefer_tflite_model": bool,
+    "platform_config_file": str,
+    "xla_cpu_compilation_enabled": bool,
+    "enable_profiler": bool,
+    "flush_filesystem_caches": bool,
+    "enable_batching": bool,
+    "batching_parameters_file": str,
+    "enable_per_model_batching_parameters": bool,
+    "allow_jit_warmup": bool,
+    "ssl_config_file": str,
+    "monitoring_config_file": str,
+    "enable_grpc_healthcheck_service": bool,
+    "remove_unused_fields_from_bundle_metagraph": bool,
+    "use_tflite_model": bool,
+    "tensorflow_session_config_file": str,
+}
+# Ignoring one of these would serve something else than was asked for.
+_REFUSED = {"ssl_config_file": "it would serve without TLS what was meant to be served with it"}
+
+
+def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
+    """Return the flags and, for the log, what was given without having an effect, each once.
+
+    Raises:
+        FlagError: a value isn't of its flag's kind, or no way to reach the server is left.
+        SystemExit: `--help` or `--version`.
+    """
+    namespace, unknown = _parser().parse_known_args(list(arguments))
+    given = vars(namespace)
+    notes = [f"flag --{name} is accepted and has no effect" for name in _WITHOUT_EFFECT if name in given]
+    notes += [
+        f"unknown flag {name} is ignored" for name in dict.fromkeys(each.split("=")[0] for each in unknown)
+    ]
+    for name, reason in _REFUSED.items():
+        if given.get(name):
+            raise FlagError(f"--{name} is not supported: {reason}")
+    flags = Flags(**{field.name: given[field.name] for field in fields(Flags) if field.name in given})
+    _check(flags)
+    return flags, notes
+
+
+def _check(flags: Flags) -> None:
+    if not (flags.port or flags.rest_api_port or flags.grpc_socket_path):
+        raise FlagError("no --port, --rest_api_port or --grpc_socket_path: nothing would listen")
+    if not (flags.model_base_path or flags.model_config_file):
+        raise FlagError("either --model_base_path or --model_config_file must be given")
+    if (
+        flags.model_base_path
+        and not flags.model_config_file
+        and not Path(flags.model_base_path).is_absolute()
+    ):
+        raise FlagError(f"--model_base_path must be absolute. Received: {flags.model_base_path!r}")
+    if flags.tensorflow_session_parallelism and (
+        flags.tensorflow_intra_op_parallelism or flags.tensorflow_inter_op_parallelism
+    ):
+        raise FlagError(
+            "--tensorflow_session_parallelism sets both others; give it alone, or "
+            "--tensorflow_intra_op_parallelism and --tensorflow_inter_op_parallelism"
+        )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:  # noqa: ANN401 - argparse says NoReturn, and raising is that
+        raise FlagError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="fitserve-model-server",
+        description="Serve SavedModels as TensorFlow Serving does: its flags, folders, gRPC and HTTP.",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    for field in fields(Flags):
+        kind = bool if isinstance(field.default, bool) else type(field.default)
+        if field.name.endswith("_wait_seconds"):
+            kind = float
+        text = f"{_HELP.get(field.name, 'as in TensorFlow Serving')} (default: {field.default!r})"
+        _add(parser, field.name, kind, text.replace("%", "%%"))
+    for name, kind in _WITHOUT_EFFECT.items():
+        _add(parser, name, kind, argparse.SUPPRESS)
+    parser.add_argument("--version", action="version", version=_version())
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, name: str, kind: type, text: str) -> None:
+    if kind is bool:
+        parser.add_argument(f"--{name}", type=_boolean, nargs="?", const=True, help=text)
+    elif name == "front":
+        parser.add_argument("--front", choices=FRONTS, help=text)
+    else:
+        parser.add_argument(f"--{name}", type=kind, help=text)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in {"true", "false", "1", "0"}:
+        raise argparse.ArgumentTypeError(f"expected true or false. Received: {text!r}")
+    return text.lower() in {"true", "1"}
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"fitserve-model-server {version('fitserve-server')}"

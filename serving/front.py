@@ -1,0 +1,43 @@
+"""What speaks HTTP/2 to the world: the contract of a front, and which one runs here.
+
+A front gets the flags, serves until it is told to stop (SIGTERM, SIGINT), answers what is in flight, and
+returns the process's exit status. Everything behind it is the same `Application` and `Rpc`.
+"""
+
+import importlib
+from typing import Protocol, cast
+
+from serving.errors import FlagError
+from serving.flags import Flags
+
+# In the order of preference; each is a module of `serving.fronts`.
+FRONTS = ("grpcio",)
+
+# Requests in flight get this long to end once the process is asked to leave.
+DRAIN_S = 6.0
+
+
+class Front(Protocol):
+    """A module of `serving.fronts`."""
+
+    def missing(self) -> str | None:
+        """Return what keeps this front from running on this machine, or None."""
+
+    def run(self, flags: Flags) -> int:
+        """Serve until asked to stop; return the exit status."""
+
+
+def choose(name: str) -> tuple[str, Front]:
+    """Return the front asked for, or for `auto` the first one that can run.
+
+    Raises:
+        FlagError: the front asked for can't run here; the text says why.
+    """
+    reasons = []
+    for each in FRONTS if name == "auto" else (name,):
+        front = cast("Front", importlib.import_module(f"serving.fronts.{each}"))
+        reason = front.missing()
+        if reason is None:
+            return each, front
+        reasons.append(f"{each}: {reason}")
+    raise FlagError(f"--front={name} can't run here: {'; '.join(reasons)}")

@@ -1,0 +1,1 @@
+"""The fronts, one file each; `serving.front` holds their contract."""

@@ -1,0 +1,159 @@
+"""gRPC, bytes in and bytes out: what TensorFlow Serving's PredictionService and ModelService answer.
+
+Service stubs are not used: the generated `*_service_pb2` modules of tensorflow-serving-api 2.20 don't import
+with protobuf 7, and generic handlers need only the methods' paths.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from google.protobuf.message import DecodeError
+from tensorflow_serving.apis.get_model_metadata_pb2 import (
+    GetModelMetadataRequest,
+    GetModelMetadataResponse,
+    SignatureDefMap,
+)
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, GetModelStatusResponse
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, ReloadConfigResponse
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
+
+from serving import config_file, tensors
+from serving.dataplane import DataPlane, Target
+from serving.errors import Code, ModelConfigError, RequestError
+from serving.lifecycle import VersionStatus
+
+_log = logging.getLogger(__name__)
+
+SIGNATURE_DEF = "signature_def"
+_PREDICTION, _MODEL = "/tensorflow.serving.PredictionService/", "/tensorflow.serving.ModelService/"
+_OUTPUTS = b"\x0a"  # PredictResponse.outputs (1), and the key of its entries (1)
+_ENTRY_VALUE = b"\x12"  # the value of an entry (2)
+
+# gRPC's numbers are google.rpc.Code's.
+OK = 0
+
+
+class Rpc:
+    """The methods of one server by path."""
+
+    def __init__(self, plane: DataPlane, *, as_content: bool = False) -> None:
+        self._plane = plane
+        self._as_content = as_content
+        self._methods: dict[str, Callable[[bytes], Awaitable[bytes]]] = {
+            _PREDICTION + "Predict": self._predict,
+            _PREDICTION + "GetModelMetadata": self._metadata,
+            _MODEL + "GetModelStatus": self._status,
+            _MODEL + "HandleReloadConfigRequest": self._reload,
+        }
+
+    async def call(self, path: str, body: bytes) -> bytes:
+        """Return the serialized reply to a serialized request.
+
+        Raises:
+            RequestError: in every other case; what wasn't foreseen is INTERNAL, and logged here.
+        """
+        method = self._methods.get(path)
+        if method is None:
+            raise RequestError(Code.UNIMPLEMENTED, f"{path} is not implemented by this server")
+        try:
+            return await method(body)
+        except DecodeError as error:
+            raise RequestError(Code.INVALID_ARGUMENT, f"request of {path} doesn't parse: {error}") from error
+        except RequestError:
+            raise
+        except Exception as error:
+            _log.exception("call_failed path=%s", path)
+            raise RequestError(Code.INTERNAL, f"{type(error).__name__} while answering {path}") from error
+
+    async def _predict(self, body: bytes) -> bytes:
+        request = PredictRequest.FromString(body)
+        _check_spec(request.HasField("model_spec"))
+        spec = request.model_spec
+        with self._plane.lease(_target(spec)) as lease:
+            plan = lease.servable.plan(spec.signature_name, list(request.inputs), request.output_filter)
+            inputs = {name: tensors.decode(proto, name) for name, proto in request.inputs.items()}
+            outputs = await self._plane.run(lease, plan, inputs)
+            number = lease.number
+        # Outputs are spliced in by hand: a third of a small call's time would go into building the message.
+        reply = [
+            PredictResponse(model_spec=_effective(spec.name, number, plan.signature_name)).SerializeToString()
+        ]
+        for name, output in zip(plan.outputs, outputs, strict=True):
+            tensor = tensors.encode(output, as_content=self._as_content)
+            entry = tensors.delimited(_OUTPUTS, name.encode()) + tensors.delimited(_ENTRY_VALUE, tensor)
+            reply.append(tensors.delimited(_OUTPUTS, entry))
+        return b"".join(reply)
+
+    async def _metadata(self, body: bytes) -> bytes:
+        request = GetModelMetadataRequest.FromString(body)
+        _check_spec(request.HasField("model_spec"))
+        if not request.metadata_field:
+            raise RequestError(
+                Code.INVALID_ARGUMENT, "GetModelMetadataRequest must specify at least one metadata_field"
+            )
+        for field in request.metadata_field:
+            if field != SIGNATURE_DEF:
+                raise RequestError(Code.INVALID_ARGUMENT, f"Metadata field {field} is not supported")
+        return bytes(metadata(self._plane, _target(request.model_spec)).SerializeToString())
+
+    async def _status(self, body: bytes) -> bytes:
+        request = GetModelStatusRequest.FromString(body)
+        _check_spec(request.HasField("model_spec"))
+        return bytes(status(self._plane, _target(request.model_spec)).SerializeToString())
+
+    async def _reload(self, body: bytes) -> bytes:
+        request = ReloadConfigRequest.FromString(body)
+        response = ReloadConfigResponse()
+        try:
+            await self._plane.reload(config_file.from_proto(request.config))
+        except (ModelConfigError, RequestError) as error:
+            # A refused reload is a reply that says so, not an error of the call.
+            response.status.error_code = Code(error.code).number
+            response.status.error_message = str(error)
+        return bytes(response.SerializeToString())
+
+
+def metadata(plane: DataPlane, target: Target) -> GetModelMetadataResponse:
+    """Return the signatures of the version meant, and which version that is."""
+    response = GetModelMetadataResponse()
+    with plane.lease(target) as lease:
+        response.model_spec.CopyFrom(_effective(target.model, lease.number, ""))
+        signatures = SignatureDefMap(signature_def=lease.servable.signatures)
+    response.metadata[SIGNATURE_DEF].Pack(signatures)
+    return response
+
+
+def status(plane: DataPlane, target: Target) -> GetModelStatusResponse:
+    """Return the states of the versions meant, newest first."""
+    response = GetModelStatusResponse()
+    for each in plane.status(target):
+        _add_status(response, each)
+    return response
+
+
+def _add_status(response: GetModelStatusResponse, version: VersionStatus) -> None:
+    added = response.model_version_status.add(version=version.number, state=int(version.state))
+    added.status.error_code = Code.UNKNOWN.number if version.error else OK
+    added.status.error_message = version.error
+
+
+def _target(spec: ModelSpec) -> Target:
+    match spec.WhichOneof("version_choice"):
+        case "version":
+            return Target(spec.name, number=spec.version.value)
+        case "version_label":
+            return Target(spec.name, label=spec.version_label)
+        case _:
+            return Target(spec.name)
+
+
+def _effective(model: str, number: int, signature_name: str) -> ModelSpec:
+    spec = ModelSpec(name=model, signature_name=signature_name)
+    spec.version.value = number
+    return spec
+
+
+def _check_spec(present: bool) -> None:
+    if not present:
+        raise RequestError(Code.INVALID_ARGUMENT, "Missing ModelSpec")

@@ -1,0 +1,36 @@
+"""`fitserve-model-server`: TensorFlow Serving's flags, folders and protocols on one machine."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from serving import front
+from serving.errors import FlagError, ServingError
+from serving.flags import parse
+
+_log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT and return 0; 1 when it can't serve, 2 for flags that make no sense."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname).1s %(name)s %(message)s"
+    )
+    try:
+        flags, notes = parse(sys.argv[1:] if arguments is None else arguments)
+        name, chosen = front.choose(flags.front)
+    except FlagError as error:
+        _log.error("%s", error)
+        return 2
+    for note in notes:
+        _log.warning("%s", note)
+    _log.info("starting front=%s", name)
+    try:
+        return chosen.run(flags)
+    except ServingError as error:
+        _log.error("%s", error)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
