@@ -70,7 +70,7 @@ class Signature:
         A bare array is the one input of a signature that has one.
 
         Raises:
-            InvalidInputError: a name is unknown or missing, or a value fits neither dtype nor shape; all are told.
+            InvalidInputError: names are unknown or missing, or values don't fit; all of it is told.
         """
         given = self._by_name(inputs)
         problems = [self._unknown(name) for name in given if name not in self.inputs]

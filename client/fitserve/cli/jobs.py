@@ -1,7 +1,5 @@
 """submit, jobs, watch, cancel."""
 
-# ruff: noqa: PLR0917 - Typer calls a command with its options by name
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated

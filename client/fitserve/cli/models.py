@@ -1,7 +1,5 @@
 """models, predict, download."""
 
-# ruff: noqa: PLR0917 - Typer calls a command with its options by name
-
 from __future__ import annotations
 
 import json

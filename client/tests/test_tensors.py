@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fitserve import InvalidInputError, ServerFailedError, tensors
+from fitserve._protos.tensor_pb2 import DataType, TensorProto, TensorShapeProto
+
+
+def shaped(*sizes: int) -> TensorShapeProto:
+    return TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in sizes])
+
+
+def test_fewer_values_than_the_shape_wants_repeat_the_last():
+    tensor = TensorProto(dtype=DataType.DT_FLOAT, tensor_shape=shaped(2, 2), float_val=[1, 2])
+    assert tensors.decode(tensor).tolist() == [[1, 2], [2, 2]]
+
+
+def test_no_values_at_all_are_zeros():
+    tensor = TensorProto(dtype=DataType.DT_INT64, tensor_shape=shaped(3))
+    assert tensors.decode(tensor).tolist() == [0, 0, 0]
+
+
+def test_one_string_fills_the_shape():
+    tensor = TensorProto(dtype=DataType.DT_STRING, tensor_shape=shaped(2), string_val=[b"a"])
+    assert tensors.decode(tensor).tolist() == [b"a", b"a"]
+
+
+def test_content_of_the_wrong_length_is_refused():
+    tensor = TensorProto(dtype=DataType.DT_FLOAT, tensor_shape=shaped(1), tensor_content=b"\0" * 8)
+    with pytest.raises(ServerFailedError, match="2 values of float32"):
+        tensors.decode(tensor)
+
+
+def test_a_dtype_without_counterpart_is_named():
+    with pytest.raises(ServerFailedError, match="DT_RESOURCE"):
+        tensors.decode(TensorProto(dtype=DataType.DT_RESOURCE))
+
+
+def test_arrays_in_fortran_order_are_sent_row_by_row():
+    array = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
+    assert np.array_equal(tensors.decode(tensors.encode(array)), array)
+
+
+def test_big_endian_arrays_are_sent_little_endian():
+    array = np.array([1, 2], ">i4")
+    assert tensors.decode(tensors.encode(tensors.to_array(array, "int32"))).tolist() == [1, 2]
+
+
+def test_zero_bytes_at_the_end_of_a_string_survive():
+    assert tensors.to_array([b"a\0", "é"], "string").tolist() == [b"a\0", "é".encode()]
+
+
+def test_bfloat16_of_ml_dtypes_goes_as_it_is():
+    import ml_dtypes
+
+    array = np.array([1.5, -2], ml_dtypes.bfloat16)
+    assert tensors.decode(tensors.encode(tensors.to_array(array, "bfloat16"))).tolist() == [1.5, -2]
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "expected"),
+    [
+        ([1, 2], "float32", np.float32),
+        ([1.5], "float16", np.float16),
+        ([True, False], "int32", np.int32),
+        ([255], "uint8", np.uint8),
+        (np.float64([0.1]), "float32", np.float32),
+        ([], "int64", np.int64),
+    ],
+)
+def test_values_become_what_is_wanted_where_their_meaning_stays(value, dtype, expected):
+    assert tensors.to_array(value, dtype).dtype == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        ([1.0], "int32"),
+        ([-1], "uint8"),
+        ([2**31], "int32"),
+        (["1"], "int64"),
+        ([1j], "float32"),
+        ([None], "float32"),
+    ],
+)
+def test_values_that_would_change_their_meaning_are_refused(value, dtype):
+    with pytest.raises(InvalidInputError):
+        tensors.to_array(value, dtype)
