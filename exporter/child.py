@@ -34,7 +34,7 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
-        with _ending_with_parent():
+        with ending_with_parent():
             reply = answer(json.loads(line))
         print(json.dumps(reply), file=replies, flush=True)
 
@@ -49,6 +49,26 @@ def answer(request: Document) -> Document:
 
         traceback.print_exc()
         return {"error": _message(error)}
+
+
+@contextmanager
+def ending_with_parent() -> Iterator[None]:
+    """Let the kernel end this process when stdin closes while a request is worked on.
+
+    A thread that reads stdin would not run while native code holds the interpreter lock; SIGIO's default
+    action needs no Python. Within a request stdin stays quiet, so its end is all that can be signalled.
+    """
+    stdin = sys.stdin.fileno()
+    flags = fcntl.fcntl(stdin, fcntl.F_GETFL)
+    fcntl.fcntl(stdin, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(stdin, fcntl.F_SETFL, flags | os.O_ASYNC)
+    try:
+        # Closed before the signal was armed.
+        if select.select([stdin], [], [], 0)[0]:
+            raise SystemExit(1)
+        yield
+    finally:
+        fcntl.fcntl(stdin, fcntl.F_SETFL, flags)
 
 
 def _convert(request: Document) -> Document:
@@ -80,26 +100,6 @@ def _prove(request: Document) -> Document:
 
 
 _ACTIONS: dict[str, Callable[[Document], Document]] = {"convert": _convert, "prove": _prove}
-
-
-@contextmanager
-def _ending_with_parent() -> Iterator[None]:
-    """Let the kernel end this process when stdin closes while a request is worked on.
-
-    A thread that reads stdin would not run while native code holds the interpreter lock; SIGIO's default
-    action needs no Python. Within a request stdin stays quiet, so its end is all that can be signalled.
-    """
-    stdin = sys.stdin.fileno()
-    flags = fcntl.fcntl(stdin, fcntl.F_GETFL)
-    fcntl.fcntl(stdin, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(stdin, fcntl.F_SETFL, flags | os.O_ASYNC)
-    try:
-        # Closed before the signal was armed.
-        if select.select([stdin], [], [], 0)[0]:
-            raise SystemExit(1)
-        yield
-    finally:
-        fcntl.fcntl(stdin, fcntl.F_SETFL, flags)
 
 
 def _message(error: Exception) -> str:

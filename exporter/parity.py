@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from exporter.format import Arrays
 
 _SMALLEST = 1e-6
+_NOT_NUMBERS = "OSU"
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,8 @@ def _compare_output(
             return _incomparable(f"{problem} (batch size {size})")
     answers = [actual for actual in runs.values() if actual is not None]
     longest = max(answers, key=len)
-    figures = [_difference(expected[: len(actual)], actual, tolerance) for actual in answers]
+    allowed = _allowed(expected, tolerance)
+    figures = [_difference(expected[: len(run)], run, allowed[: len(run)]) for run in answers]
     worst = max(figures, key=lambda figure: figure.share)
     metric = None if targets is None else task_metric(expected, longest, targets)
     return OutputParity(
@@ -182,7 +184,7 @@ def _problem(expected: npt.NDArray[Any], actual: npt.NDArray[Any] | None) -> str
         return "the artifact has no such output"
     if actual.shape[1:] != expected.shape[1:] or len(actual) > len(expected):
         return f"shape {actual.shape} is not the model's {expected.shape}"
-    if (actual.dtype.kind in "OSU") != (expected.dtype.kind in "OSU"):
+    if (actual.dtype.kind in _NOT_NUMBERS) != (expected.dtype.kind in _NOT_NUMBERS):
         return f"dtype {actual.dtype} is not the model's {expected.dtype}"
     for owner, array in (("model", expected), ("artifact", actual)):
         if array.dtype.kind in "fc" and np.isnan(array).any():
@@ -201,29 +203,40 @@ class _Difference:
     allowed: float
 
 
-def _difference(expected: npt.NDArray[Any], actual: npt.NDArray[Any], tolerance: Tolerance) -> _Difference:
-    if expected.dtype.kind in "OSU":
+def _difference(
+    expected: npt.NDArray[Any], actual: npt.NDArray[Any], allowed: npt.NDArray[np.float64]
+) -> _Difference:
+    if expected.dtype.kind in _NOT_NUMBERS:
         absolute = np.where(expected == actual, 0.0, math.inf)
-        size = np.ones_like(absolute)
     else:
         b, a = expected.astype(np.float64), actual.astype(np.float64)
         # Two equal infinities are equal; their difference would be NaN.
         with np.errstate(invalid="ignore"):
             absolute = np.where(a == b, 0.0, np.abs(a - b))
-        size = np.where(np.isfinite(b), np.abs(b), 0.0)
-    relative = absolute / np.maximum(size, _SMALLEST)
-    if tolerance.scale == "range":
-        size = np.full_like(size, size.max(initial=0.0))
-    allowed = tolerance.difference * np.maximum(1.0, size)
     share = absolute / allowed
     place = np.unravel_index(share.argmax(), share.shape)
     return _Difference(
-        float(absolute.max()),
-        float(relative.max()),
-        float(share[place]),
-        int(place[0]) if place else 0,
-        float(allowed[place]),
+        absolute=float(absolute.max()),
+        relative=float((absolute / np.maximum(_magnitude(expected), _SMALLEST)).max()),
+        share=float(share[place]),
+        row=int(place[0]),
+        allowed=float(allowed[place]),
     )
+
+
+def _allowed(expected: npt.NDArray[Any], tolerance: Tolerance) -> npt.NDArray[np.float64]:
+    """Compute how far each answer may be off; over all rows, as a range is no matter of one batch."""
+    size = _magnitude(expected)
+    if tolerance.scale == "range":
+        size = np.full_like(size, size.max(initial=0.0))
+    return tolerance.difference * np.maximum(1.0, size)
+
+
+def _magnitude(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    if array.dtype.kind in _NOT_NUMBERS:
+        return np.ones(array.shape)
+    numbers = np.abs(array.astype(np.float64))
+    return np.where(np.isfinite(numbers), numbers, 0.0)
 
 
 def _incomparable(problem: str) -> OutputParity:
@@ -240,7 +253,7 @@ def _incomparable(problem: str) -> OutputParity:
 
 
 def _argmax_agreement(expected: npt.NDArray[Any], actual: npt.NDArray[Any]) -> float | None:
-    if expected.ndim < 2 or expected.shape[-1] < 2 or expected.dtype.kind in "OSU":
+    if expected.ndim < 2 or expected.shape[-1] < 2 or expected.dtype.kind in _NOT_NUMBERS:
         return None
     return float((expected.argmax(axis=-1) == actual.argmax(axis=-1)).mean())
 

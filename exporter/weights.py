@@ -33,7 +33,7 @@ def write_weights(model: keras.Model, destination: Path) -> str:
     destination.parent.mkdir(parents=True, exist_ok=True)
     model.save_weights(destination)
     # The file may hold more: a compiled model's optimizer is saved beside its weights.
-    missing = Counter(_tensor(np.asarray(weight)) for weight in model.weights) - _stored(destination)
+    missing = Counter(_tensor(weight.numpy()) for weight in model.weights) - _stored(destination)
     if missing:
         shapes = ", ".join(str(shape) for shape, _ in missing)
         raise ExportFailedError(NAME, f"{destination.name} lacks variables of shape {shapes}")

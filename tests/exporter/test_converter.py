@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from exporter.converter import Converter
+from exporter.errors import ExportFailedError, ExportStoppedError
+
+
+@pytest.fixture
+def hanging(tmp_path):
+    """A request that never ends: its rows come from a pipe that nobody writes."""
+    pipe = tmp_path / "rows.npz"
+    os.mkfifo(pipe)
+    return {"do": "prove", "format": "onnx", "path": "", "features": str(pipe), "answers": ""}
+
+
+def started(converter):
+    """Start the child by a request it answers with an error."""
+    with pytest.raises(ExportFailedError):
+        converter.ask(
+            {"do": "prove", "format": "onnx", "path": "", "features": "absent", "answers": ""}, artifact="x"
+        )
+    return converter.pid
+
+
+def wait_until(condition, timeout_s=20):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_an_error_in_the_child_is_told_with_the_exports_name():
+    with Converter(timeout_s=60) as converter, pytest.raises(ExportFailedError) as caught:
+        converter.ask(
+            {"do": "prove", "format": "onnx", "path": "", "features": "/absent.npz", "answers": ""},
+            artifact="onnx",
+        )
+    assert caught.value.artifact == "onnx"
+    assert "'onnx' failed: prove onnx: FileNotFoundError" in str(caught.value)
+
+
+def test_the_child_serves_one_request_after_the_other():
+    with Converter(timeout_s=60) as converter:
+        assert started(converter) == started(converter)
+
+
+def test_a_hanging_converter_is_killed_after_the_timeout(hanging):
+    with Converter(timeout_s=1) as converter:
+        with pytest.raises(ExportFailedError, match=r"'slow' failed: prove onnx: no answer .* within 1 s"):
+            converter.ask(hanging, artifact="slow")
+        assert converter.pid is None
+    assert all("exporter.child" not in child.cmdline() for child in psutil.Process().children())
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_converter_that_died_is_told_by_its_signal_and_started_again(how):
+    with Converter(timeout_s=60) as converter:
+        pid = started(converter)
+        os.kill(pid, how)
+        with pytest.raises(ExportFailedError, match=f"'x' failed: .*died of {how.name}"):
+            converter.ask({"do": "prove", "format": "onnx"}, artifact="x")
+        assert started(converter) != pid
+
+
+def test_a_stop_breaks_off_the_request_and_kills_the_child(hanging):
+    stop = threading.Event()
+    with Converter(timeout_s=60, should_stop=stop.is_set) as converter:
+        pid = started(converter)
+        threading.Timer(0.3, stop.set).start()
+        with pytest.raises(ExportStoppedError):
+            converter.ask(hanging, artifact="x")
+        assert not psutil.pid_exists(pid)
+
+
+def test_the_child_shares_its_parents_process_group():
+    with Converter(timeout_s=60) as converter:
+        assert os.getpgid(started(converter)) == os.getpgrp()
+
+
+def test_a_busy_child_ends_when_its_parent_is_killed(hanging):
+    code = (
+        "from exporter.converter import Converter\n"
+        "import threading, time\n"
+        "converter = Converter(timeout_s=600)\n"
+        f"asking = threading.Thread(target=converter.ask, args=({hanging!r},), kwargs=dict(artifact='x'))\n"
+        "asking.start()\n"
+        "while converter.pid is None: time.sleep(0.01)\n"
+        "print(converter.pid, flush=True)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        child = psutil.Process(int(parent.stdout.readline()))
+        # Opening the pipe without blocking succeeds once the child waits at its other end.
+        writer = None
+
+        def child_reads():
+            nonlocal writer
+            try:
+                writer = os.open(hanging["features"], os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:
+                return False
+            return True
+
+        wait_until(child_reads)
+        parent.kill()
+        wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+        os.close(writer)

@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import signal
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import psutil
+import pytest
+
+from exporter.entries import read_entries
+from exporter.errors import ExportFailedError, ExportMismatchError, ExportStoppedError
+from exporter.export import Samples, export
+from exporter.format import formats
+from exporter.signatures import TensorInfo, signature_of
+
+RUN = ["saved_model", "tflite", "tflite-int8", "onnx"]
+
+
+def kill_converters(how):
+    for child in converter_children():
+        child.send_signal(how)
+        # Seen dead, not collected: its exit code belongs to the exporter.
+        deadline = time.monotonic() + 10
+        while child.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def converter_children():
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "exporter.child" in child.cmdline()]
+
+
+def add_to_last_bias(model, file, change):
+    """Change the last layer's bias inside an artifact, where converters leave its bytes as they are."""
+    bias = model.weights[-1].numpy()
+    content = file.read_bytes()
+    assert content.count(bias.tobytes()) == 1
+    file.write_bytes(content.replace(bias.tobytes(), (bias + np.float32(change)).tobytes()))
+
+
+def test_the_artifacts_come_in_the_order_asked_with_the_saved_model_first_and_the_weights_last(exported):
+    assert list(exported.artifacts) == [*RUN, "weights"]
+
+
+def test_each_step_is_announced_before_it_begins(exported):
+    proven = [(phase, name) for name in RUN for phase in ("exporting", "verifying")]
+    assert exported.steps == [*proven, ("exporting", "weights")]
+
+
+@pytest.mark.parametrize("name", ["saved_model", "tflite", "onnx"])
+def test_a_float_artifact_answers_like_the_model_to_the_last_digits(exported, name):
+    parity = exported.artifacts[name].parity
+    assert parity.agrees
+    # At most 1.2e-7 of the larger of 1 and the answer was seen.
+    assert all(
+        output.max_abs_diff <= 1e-6 * max(1, output.worst_allowed / 1e-5)
+        for output in parity.outputs.values()
+    )
+
+
+def test_an_int8_artifact_keeps_the_task_metric(exported):
+    parity = exported.artifacts["tflite-int8"].parity
+    assert parity.agrees
+    assert parity.max_abs_diff > 0
+    rows = len(next(iter(exported.trained.held_out.features.values())))
+    # 2 % of the rows, or one row where that is more.
+    scored = [output.metric for output in parity.outputs.values() if output.metric]
+    assert scored
+    assert all(metric.delta <= max(0.02, 1 / rows) for metric in scored)
+
+
+def test_every_held_out_row_is_asked_at_two_batch_sizes(exported):
+    rows = len(next(iter(exported.trained.held_out.features.values())))
+    for name in RUN:
+        parity = exported.artifacts[name].parity
+        assert (parity.rows, parity.batch_sizes) == (rows, (1, 32))
+
+
+def test_an_artifact_states_its_runtime_and_how_quick_it_is(exported):
+    runtimes = {name: exported.artifacts[name].runtime.split()[0] for name in RUN}
+    assert runtimes == {
+        "saved_model": "tensorflow",
+        "tflite": "ai-edge-litert",
+        "tflite-int8": "ai-edge-litert",
+        "onnx": "onnxruntime",
+    }
+    for name in RUN:
+        latency = exported.artifacts[name].latency_ms
+        assert sorted(latency) == [1, 64]
+        assert all(0 < figures.median <= figures.p99 for figures in latency.values())
+
+
+def test_every_format_loads_again_and_takes_a_batch_size_that_was_never_tried(exported):
+    features = {name: array[:5] for name, array in exported.trained.held_out.features.items()}
+    for name in RUN:
+        artifact = exported.artifacts[name]
+        answers = formats()[artifact.format].load(exported.out / artifact.path)(features)
+        assert {len(answer) for answer in answers.values()} == {5}
+
+
+def test_artifacts_describe_themselves_as_json(exported):
+    document = exported.artifacts["tflite-int8"].to_json()
+    assert document["path"] == "assets.extra/tflite-int8.tflite"
+    assert document["options"] == {"quantization": "int8"}
+    assert document["size_bytes"] == (exported.out / document["path"]).stat().st_size
+    assert document["parity"]["agrees"] is True
+    assert document["latency_ms"].keys() == {"1", "64"}
+
+
+def test_the_weights_build_the_same_model_in_python(exported):
+    import keras
+
+    again = keras.models.model_from_json(exported.trained.model.to_json())
+    again.load_weights(exported.out / exported.artifacts["weights"].path)
+    for ours, theirs in zip(exported.trained.model.weights, again.weights, strict=True):
+        assert np.array_equal(ours.numpy(), theirs.numpy())
+
+
+@pytest.fixture(scope="module")
+def troubled(classifier, tmp_path_factory):
+    """An export in which artifacts are changed after they were written, and a converter crashes."""
+    out = tmp_path_factory.mktemp("troubled")
+    entries = [
+        {"format": "onnx", "name": "onnx-off", "optional": True},
+        {"format": "tflite", "name": "tflite-off", "optional": True},
+        {"format": "tflite", "name": "tflite-loose", "tolerance": 0.02},
+        {"format": "tflite", "name": "crashing", "quantization": "int8", "optional": True},
+        {"format": "onnx"},
+    ]
+    skipped = {}
+
+    def trouble(phase, name):
+        if phase == "verifying" and name.endswith(("-off", "-loose")):
+            suffix = name.split("-")[0]
+            add_to_last_bias(classifier.model, out / "assets.extra" / f"{name}.{suffix}", [0.05, 0, 0])
+        if (phase, name) == ("exporting", "crashing"):
+            kill_converters(signal.SIGSEGV)
+
+    artifacts = export(
+        classifier.model,
+        read_entries(entries),
+        held_out=classifier.held_out,
+        representative=classifier.train,
+        out=out,
+        on_step=trouble,
+        on_skip=skipped.__setitem__,
+    )
+    return SimpleNamespace(
+        artifacts={artifact.name: artifact for artifact in artifacts}, skipped=skipped, out=out
+    )
+
+
+@pytest.mark.parametrize("name", ["onnx-off", "tflite-off"])
+def test_an_artifact_that_differs_is_a_mismatch_with_its_figures(troubled, name):
+    error = troubled.skipped[name]
+    assert isinstance(error, ExportMismatchError)
+    assert error.code == "export_mismatch"
+    # A probability moves by at most a quarter of what its logit moves by.
+    assert 1e-3 < error.parity.max_abs_diff < 0.05 / 4 + 1e-4
+    assert f"{name!r} does not answer like the trained model: output 'output_0', row " in str(error)
+    assert "allowed there 1e-05" in str(error)
+    assert "accuracy" in str(error)
+
+
+def test_a_tolerance_of_its_own_lets_an_artifact_differ(troubled):
+    parity = troubled.artifacts["tflite-loose"].parity
+    assert parity.agrees
+    assert parity.max_abs_diff > 1e-3
+
+
+def test_a_converter_that_crashes_fails_its_own_export_alone(troubled):
+    error = troubled.skipped["crashing"]
+    assert isinstance(error, ExportFailedError)
+    assert error.code == "export_failed"
+    assert "'crashing' failed: convert tflite: the converter process died of SIGSEGV" in str(error)
+    assert troubled.artifacts["onnx"].parity.max_abs_diff < 1e-6
+
+
+def test_what_is_optional_and_failed_is_left_out_of_the_version(troubled):
+    assert list(troubled.artifacts) == ["saved_model", "tflite-loose", "onnx", "weights"]
+    assert sorted(file.name for file in (troubled.out / "assets.extra").iterdir()) == [
+        "model.weights.h5",
+        "onnx.onnx",
+        "tflite-loose.tflite",
+    ]
+
+
+def test_no_converter_outlives_its_export(troubled):
+    assert converter_children() == []
+
+
+def test_an_input_without_a_name_is_called_like_its_data_and_an_output_as_keras_exports_it(troubled):
+    signature = signature_of(troubled.out)["serving_default"]
+    assert [tensor.name for tensor in signature.inputs] == ["measurements"]
+    assert [tensor.name for tensor in signature.outputs] == ["output_0"]
+
+
+def test_stopping_kills_the_converter_and_raises(classifier, tmp_path):
+    verifying = []
+
+    with pytest.raises(ExportStoppedError, match="saved_model"):
+        export(
+            classifier.model,
+            [],
+            held_out=classifier.held_out,
+            representative=classifier.train,
+            out=tmp_path,
+            on_step=lambda phase, name: verifying.append(name) if phase == "verifying" else None,
+            should_stop=lambda: bool(verifying),
+        )
+
+    assert converter_children() == []
+
+
+def test_without_held_out_rows_nothing_can_be_proven(classifier, tmp_path):
+    with pytest.raises(ExportFailedError, match="no held-out row"):
+        export(
+            classifier.model,
+            [],
+            held_out=Samples({"measurements": np.zeros((0, 8), np.float32)}),
+            representative=classifier.train,
+            out=tmp_path,
+        )
+
+
+@pytest.mark.parametrize("exported", ["two_by_two"], indirect=True)
+def test_the_signature_keeps_the_names_and_leaves_the_batch_free(exported):
+    signature = signature_of(exported.out)["serving_default"]
+
+    assert signature.inputs == (
+        TensorInfo("age", "float32", (None, 2)),
+        TensorInfo("size", "float32", (None, 3)),
+    )
+    assert signature.outputs == (
+        TensorInfo("species", "float32", (None, 3)),
+        TensorInfo("weight", "float32", (None, 1)),
+    )
+
+
+@pytest.mark.parametrize("exported", ["two_by_two"], indirect=True)
+def test_the_onnx_graph_names_its_tensors_as_the_model_does_and_its_batch_batch(exported):
+    import onnx
+
+    graph = onnx.load(exported.out / exported.artifacts["onnx"].path).graph
+    borders = {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in [*graph.input, *graph.output]
+    }
+    assert borders == {
+        "size": ["batch", 3],
+        "age": ["batch", 2],
+        "species": ["batch", 3],
+        "weight": ["batch", 1],
+    }
