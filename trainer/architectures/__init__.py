@@ -1,0 +1,1 @@
+"""One module a model kind; each is found by discovery."""

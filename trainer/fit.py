@@ -1,0 +1,275 @@
+"""From a spec to a trained model: load, build, compile, fit; go on from a checkpoint if there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.architecture import TensorInfo, build, inputs_of, outputs_of
+from trainer.callback import CallbackContext, callbacks
+from trainer.compiling import compile_model
+from trainer.errors import OutOfMemoryError, SpecUnbuildableError
+from trainer.observer import Observer
+from trainer.pipeline import Order, evaluation_dataset, training_dataset
+from trainer.resume import Checkpoint, Checkpoints, assign, numbered
+from trainer.source import Samples, Splits, load
+from trainer.spec import CallbackSpec, ExportWeights, TrainSpec
+from trainer.watch import Kept, Watch, metrics_of
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+HELD_OUT_ROWS = 4096
+REPRESENTATIVE_ROWS = 256
+_IMPLIED = CallbackSpec.model_validate(
+    {
+        "class_name": "ModelCheckpoint",
+        "config": callbacks()["ModelCheckpoint"].Options.model_validate({"save_best_only": True}),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, with what its exports are proven and judged by.
+
+    `metrics` has `last` and `best` (the epochs' own, val_ included) and `test` (None without a test part).
+    `held_out` are up to 4096 labelled rows, of the test part if there is one, else of validation, else of
+    training; `representative` are features of training rows. Both have the dtypes the model takes.
+    """
+
+    model: keras.Model
+    metrics: Mapping[str, Mapping[str, float] | None]
+    history: Mapping[str, list[float]]
+    best_epoch: int
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    held_out: Samples
+    representative: Mapping[str, Any]
+    epochs_run: int
+    resumed_from: int | None
+
+
+def fit(spec: TrainSpec, *, data_file: Path, workdir: Path, seed: int, observer: Observer) -> Trained:
+    """Train what `spec` describes on `data_file`, going on from the newest good checkpoint in `workdir`.
+
+    `seed` decides every random choice; where the spec itself names one, TensorFlow also runs its kernels
+    deterministically, which some of them pay for with speed.
+
+    Raises:
+        InvalidDataError, DataUnreachableError: the data.
+        SpecUnbuildableError: the model or how it is compiled.
+        NanLossError, OutOfMemoryError: training itself.
+        Interrupted, Cancelled: the observer asked for it; after Interrupted another call goes on.
+    """
+    _sow(seed, deterministic=spec.seed is not None)
+    observer.phase("loading_data")
+    splits = load(spec.data, data_file, seed)
+    with _memory_errors():
+        model = build(spec.model, {name: array.shape[1:] for name, array in splits.train.features.items()})
+        splits = _named_as(model, splits)
+        compile_model(model, spec.compile)
+        run = _Run(spec, splits=splits, model=model, workdir=workdir, seed=seed, observer=observer)
+        observer.phase("training")
+        return run.train()
+
+
+class _Run:
+    """One attempt's model, data, callbacks and checkpoints."""
+
+    def __init__(
+        self,
+        spec: TrainSpec,
+        *,
+        splits: Splits,
+        model: keras.Model,
+        workdir: Path,
+        seed: int,
+        observer: Observer,
+    ) -> None:
+        self._spec, self._splits, self._model = spec, splits, model
+        self._dtypes = {info.name: info.dtype for info in inputs_of(model)}
+        pipeline = spec.data.pipeline
+        self._order = Order(len(splits.train), pipeline.batch_size, seed, pipeline.shuffle)
+        self._checkpoints = Checkpoints(workdir / "checkpoints")
+        self._kept = self._make_callbacks(workdir)
+        self._watch = Watch(
+            epochs=spec.fit.epochs,
+            steps_per_epoch=self._order.steps,
+            kept=self._kept,
+            checkpoints=self._checkpoints,
+            observer=observer,
+            data_state=splits.state(),
+        )
+
+    def train(self) -> Trained:
+        """Fit what is left to fit, choose the weights to export, and checkpoint the end."""
+        newest = start = self._checkpoints.newest()
+        if newest is not None:
+            self._splits.restore(newest.values["data"])
+            self._watch.restore(newest)
+        if newest is not None and newest.complete:
+            assign(self._model.variables, newest.of("model"), "model")
+            return self._trained(start, newest.values["test"])
+        if newest is not None and newest.step:
+            # Keras's epochs are all of one length, so what is left of an epoch is a fit of its own.
+            self._fit(newest)
+            newest = self._checkpoints.newest()
+            assert newest is not None
+            self._watch.restore(newest)
+        self._fit(newest)
+        self._choose_weights()
+        test = self._evaluate()
+        arrays = numbered("model", self._model.variables)
+        self._checkpoints.save(self._watch.checkpoint(complete=True, arrays=arrays, values={"test": test}))
+        return self._trained(start, test)
+
+    def _fit(self, start: Checkpoint | None) -> None:
+        """Fit from a checkpoint: to the end of its epoch if it lies within one, else to the last epoch's."""
+        epoch, step, last = 0, 0, self._spec.fit.epochs
+        if start is not None:
+            epoch, step = start.epoch, start.step
+            assign(self._model.variables, start.of("model"), "model")
+            self._model.optimizer.build(self._model.trainable_variables)
+            assign(self._model.optimizer.variables, start.of("optimizer"), "optimizer")
+        order = replace(self._order, first_epoch=epoch, first_step=step)
+        options = self._spec.data.pipeline
+        try:
+            self._model.fit(
+                training_dataset(self._splits.train, order, dtypes=self._dtypes, options=options),
+                # A run that a callback ended has no epoch left, but its callbacks still have their last word.
+                initial_epoch=last if self._watch.stopped else epoch,
+                epochs=epoch + 1 if step else last,
+                steps_per_epoch=order.steps - step,
+                validation_data=None
+                if self._splits.validation is None
+                else self._rows(self._splits.validation),
+                class_weight=self._spec.fit.class_weight,
+                callbacks=[*(kept.callback for kept in self._kept), self._watch.callback()],
+                shuffle=False,  # the order is the pipeline's
+                verbose=0,
+            )
+        except (ValueError, TypeError) as error:
+            # What only shows when loss, metrics and model meet the labels' shapes.
+            raise SpecUnbuildableError(str(error)) from error
+
+    def _make_callbacks(self, workdir: Path) -> list[Kept]:
+        wanted = list(self._spec.fit.callbacks)
+        if self._spec.export_weights is ExportWeights.BEST and not any(map(_keeps_best, wanted)):
+            monitor = "val_loss" if self._spec.data.validates else "loss"
+            wanted.append(
+                _IMPLIED.model_copy(
+                    update={"config": _IMPLIED.config.model_copy(update={"monitor": monitor})}
+                )
+            )
+        kept = []
+        for number, spec in enumerate(wanted):
+            folder = workdir / f"callback-{number}"
+            folder.mkdir(parents=True, exist_ok=True)
+            module = callbacks()[spec.class_name]
+            kept.append(Kept(module, module.build(spec.config, CallbackContext(folder))))
+        return kept
+
+    def _choose_weights(self) -> None:
+        """Leave in the model what `export_weights` asks for; by default the best, if a callback kept them."""
+        if self._spec.export_weights is ExportWeights.LAST:
+            last = self._checkpoints.newest()
+            if last is not None:
+                assign(self._model.variables, last.of("model"), "model")
+            return
+        for kept in self._kept:
+            best = kept.module.best_weights(kept.callback)
+            if best is not None:
+                self._model.set_weights(best)
+                return
+
+    def _evaluate(self) -> dict[str, float] | None:
+        test = self._splits.test
+        if test is None:
+            return None
+        return metrics_of(self._model.evaluate(self._rows(test), return_dict=True, verbose=0))
+
+    def _rows(self, samples: Samples) -> tf.data.Dataset:
+        return evaluation_dataset(samples, dtypes=self._dtypes, options=self._spec.data.pipeline)
+
+    def _trained(self, newest: Checkpoint | None, test: Mapping[str, float] | None) -> Trained:
+        history = self._watch.history
+        best = self._watch.best_epoch
+        held_out = self._splits.test or self._splits.validation or self._splits.train
+        representative = self._splits.train.take(slice(REPRESENTATIVE_ROWS))
+        return Trained(
+            model=self._model,
+            metrics={"last": _at(history, -1), "best": _at(history, best - 1), "test": test},
+            history=history,
+            best_epoch=best,
+            inputs=inputs_of(self._model),
+            outputs=outputs_of(self._model),
+            held_out=self._cast(held_out.take(slice(HELD_OUT_ROWS))),
+            representative=self._cast(representative).features,
+            epochs_run=self._watch.epoch,
+            resumed_from=None if newest is None else newest.epoch,
+        )
+
+    def _cast(self, samples: Samples) -> Samples:
+        features = {
+            name: array.astype(self._dtypes[name], copy=False) for name, array in samples.features.items()
+        }
+        return Samples(features, samples.targets)
+
+
+def _sow(seed: int, *, deterministic: bool) -> None:
+    import keras
+    import tensorflow as tf
+
+    # Keras numbers unnamed layers and metrics through the process's life; attempts must agree on the names.
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def _named_as(model: keras.Model, splits: Splits) -> Splits:
+    """Call a single input and a single target as the model calls them; several must have its names already.
+
+    Raises:
+        SpecUnbuildableError: the targets' names aren't the model's outputs.
+    """
+    takes, gives = [info.name for info in inputs_of(model)], [info.name for info in outputs_of(model)]
+    targets = list(splits.train.targets)
+    if len(targets) != len(gives) or (len(gives) > 1 and set(targets) != set(gives)):
+        raise SpecUnbuildableError(
+            f"the model's outputs are called {', '.join(gives)}, data.label gives {', '.join(targets)}",
+            remedy="Give data.label as an object with the model's output names.",
+            location={"pointer": "/data/label"},
+        )
+
+    def renamed(part: Samples | None) -> Samples | None:
+        if part is None or len(takes) > 1:
+            return part
+        return Samples({takes[0]: next(iter(part.features.values()))}, part.targets)
+
+    train = renamed(splits.train)
+    assert train is not None
+    return Splits(train, renamed(splits.validation), renamed(splits.test), splits.digest)
+
+
+def _keeps_best(callback: CallbackSpec) -> bool:
+    return any(getattr(callback.config, name, False) for name in ("restore_best_weights", "save_best_only"))
+
+
+def _at(history: Mapping[str, list[float]], index: int) -> dict[str, float]:
+    return {name: values[index] for name, values in history.items() if values}
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    import tensorflow as tf
+
+    try:
+        yield
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise OutOfMemoryError(str(error).splitlines()[0] if str(error) else "out of memory") from error

@@ -1,0 +1,112 @@
+"""What is to be trained, as data: checked here as far as it can be without Keras, every fault at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, PlainValidator, SerializeAsAny, ValidationError, WithJsonSchema, model_validator
+
+from trainer.architecture import ModelOptions, architectures
+from trainer.callback import CallbackOptions, callbacks
+from trainer.compiling import CompileOptions
+from trainer.forms import ByKind, Count, Fault, Number, Seed, SpecModel, faults_of, invalid, nearest
+from trainer.source import DataOptions, sources
+
+__all__ = [
+    "CallbackSpec",
+    "CompileOptions",
+    "DataOptions",
+    "ExportWeights",
+    "FitOptions",
+    "ModelOptions",
+    "SpecModel",
+    "TrainSpec",
+]
+
+
+class ExportWeights(StrEnum):
+    """Which epoch's weights are exported."""
+
+    BEST = "best"
+    """Those of the best epoch by validation loss, or as a callback monitors it."""
+    LAST = "last"
+    """Those of the last epoch."""
+
+
+class CallbackSpec(SpecModel):
+    """A callback under Keras's name, with Keras's arguments."""
+
+    class_name: str
+    config: SerializeAsAny[CallbackOptions]
+
+
+def _callback(value: Any) -> CallbackSpec:  # noqa: ANN401  # not yet validated
+    if isinstance(value, CallbackSpec):
+        return value
+    if not isinstance(value, Mapping):
+        raise invalid("callback", [Fault((), "expected an object with class_name and config")], value)
+    faults = [Fault((key,), f"unknown field {key!r}{nearest(str(key), CallbackSpec.model_fields)}")
+              for key in value.keys() - CallbackSpec.model_fields.keys()]  # fmt: skip
+    name = value.get("class_name")
+    if not isinstance(name, str) or name not in callbacks():
+        said = (
+            f"unknown callback {name!r}{nearest(str(name), callbacks())}" if name is not None else "missing"
+        )
+        raise invalid("callback", [*faults, Fault(("class_name",), said)], value)
+    options = None
+    try:
+        options = callbacks()[name].Options.model_validate(value.get("config", {}))
+    except ValidationError as error:
+        faults += faults_of(error, ("config",))
+    if faults or options is None:
+        raise invalid("callback", faults, value)
+    return CallbackSpec(class_name=name, config=options)
+
+
+_CALLBACK_SCHEMA = {
+    "type": "object",
+    "properties": {"class_name": {"enum": sorted(callbacks())}, "config": {"type": "object"}},
+    "required": ["class_name"],
+    "additionalProperties": False,
+}
+
+
+class FitOptions(SpecModel):
+    """Keras's `fit`: how long, with which callbacks, and how much each class counts."""
+
+    epochs: Annotated[Count, Field(le=1_000_000)] = 1
+    callbacks: tuple[
+        Annotated[CallbackSpec, PlainValidator(_callback), WithJsonSchema(_CALLBACK_SCHEMA)], ...
+    ] = ()
+    class_weight: Annotated[dict[int, Annotated[Number, Field(ge=0)]], Field(min_length=1)] | None = None
+
+
+class TrainSpec(SpecModel):
+    """Everything training depends on; the service adds what a job is about (name, exports, limits)."""
+
+    model: Annotated[
+        ModelOptions, ByKind("model", {kind: each.Options for kind, each in architectures().items()})
+    ]
+    data: Annotated[DataOptions, ByKind("data", {kind: each.Options for kind, each in sources().items()})]
+    compile: CompileOptions
+    fit: FitOptions = FitOptions()
+    export_weights: ExportWeights | None = None
+    seed: Seed | None = None
+
+    @model_validator(mode="after")
+    def _monitored_metrics_can_exist(self) -> TrainSpec:
+        faults = [
+            Fault(
+                ("fit", "callbacks", i, "config", "monitor"),
+                f"{monitor} needs validation rows: give data.split or data.validation_split, "
+                f"or monitor {monitor.removeprefix('val_')}",
+            )
+            for i, callback in enumerate(self.fit.callbacks)
+            if (monitor := getattr(callback.config, "monitor", "")).startswith("val_")
+            and not self.data.validates
+        ]
+        if faults:
+            raise invalid("spec", faults, self)
+        return self

@@ -1,0 +1,169 @@
+"""The callback that watches `fit`: tells the observer, writes checkpoints, and ends training when asked."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainer.callback import Callback, CallbackState
+from trainer.errors import Cancelled, Interrupted, NanLossError
+from trainer.observer import EpochEnd, Interruption, Observer, Progress
+from trainer.resume import Checkpoint, Checkpoints, assign, numbered
+
+if TYPE_CHECKING:
+    import keras
+
+PROGRESS_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A callback of the spec, and the module that knows how to keep its state."""
+
+    module: Callback
+    callback: keras.callbacks.Callback
+
+
+class Watch:
+    """What is known of a training run between its epochs; `epoch` counts those that ended."""
+
+    def __init__(
+        self,
+        *,
+        epochs: int,
+        steps_per_epoch: int,
+        kept: Sequence[Kept],
+        checkpoints: Checkpoints,
+        observer: Observer,
+        data_state: Mapping[str, Any],
+    ) -> None:
+        self.epoch = 0
+        self.stopped = False
+        self.history: dict[str, list[float]] = {}
+        self._epochs, self._steps, self._kept = epochs, steps_per_epoch, kept
+        self._checkpoints, self._observer, self._data_state = checkpoints, observer, data_state
+        self._restored: Checkpoint | None = None
+        # Batches of the running epoch that an earlier attempt did.
+        self._first_step = 0
+        self._told_at = -math.inf
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint: the counts now, the callbacks' states once training begins."""
+        self.epoch = checkpoint.epoch
+        self.stopped = checkpoint.values["stopped"]
+        self.history = {name: list(values) for name, values in checkpoint.values["history"].items()}
+        self._restored, self._first_step = checkpoint, checkpoint.step
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch (from 1) with the lowest val_loss, or loss without validation rows."""
+        losses = self.history.get("val_loss") or self.history.get("loss") or [0.0]
+        return 1 + min(range(len(losses)), key=losses.__getitem__)
+
+    def checkpoint(
+        self, *, arrays: Mapping[str, Any], values: Mapping[str, Any], step: int = 0, complete: bool = False
+    ) -> Checkpoint:
+        """Make a checkpoint of what is known now, with further arrays and values."""
+        return Checkpoint(
+            epoch=self.epoch,
+            step=step,
+            complete=complete,
+            values={"stopped": self.stopped, "history": self.history, "data": self._data_state, **values},
+            arrays=arrays,
+        )
+
+    def callback(self) -> keras.callbacks.Callback:
+        """Return the Keras callback; it must be the last, so that it sees what the others decided."""
+        import keras
+
+        watch = self
+
+        class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+            def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+                watch._restore_callbacks()
+
+            def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+                if batch == 0:
+                    watch._restore_metrics(self.model)
+
+            def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+                watch._batch_ended(batch + 1, logs or {}, self.model)
+
+            def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+                watch._epoch_ended(epoch + 1, logs or {}, self.model)
+
+        return Watcher()
+
+    def _restore_callbacks(self) -> None:
+        if self._restored is None:
+            return
+        for number, kept in enumerate(self._kept):
+            values = self._restored.values["callbacks"][number]
+            arrays = tuple(self._restored.of(f"callbacks.{number}"))
+            kept.module.restore(kept.callback, CallbackState(values, arrays))
+
+    def _restore_metrics(self, model: keras.Model) -> None:
+        """Put back the running means of a half epoch: `fit` resets them as the epoch begins."""
+        if self._restored is not None and self._first_step:
+            assign(model.metrics_variables, self._restored.of("metrics"), "metric")
+
+    def _batch_ended(self, batches: int, logs: Mapping[str, Any], model: keras.Model) -> None:
+        step = self._first_step + batches
+        # After the last batch the epoch's own end says more, and stops as well.
+        if step < self._steps:
+            self._obey(lambda: self._checkpoints.save(self._snapshot(model, step)))
+        now = time.monotonic()
+        if now - self._told_at < PROGRESS_EVERY_S:
+            return
+        # Reading a metric waits for the device, so it is done for the progress alone.
+        self._told_at = now
+        metrics = metrics_of(logs)
+        self._refuse_nan(metrics, logs, self.epoch + 1)
+        self._observer.progress(Progress(self.epoch + 1, self._epochs, step, self._steps, metrics))
+
+    def _epoch_ended(self, epoch: int, logs: Mapping[str, Any], model: keras.Model) -> None:
+        metrics = metrics_of(logs)
+        self._refuse_nan(metrics, logs, epoch)
+        self.epoch, self.stopped, self._first_step = epoch, bool(model.stop_training), 0
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(float(value))
+        self._checkpoints.save(self._snapshot(model, 0))
+        self._observer.epoch(EpochEnd(epoch, epoch * self._steps, metrics))
+        self._told_at = time.monotonic()
+        self._observer.progress(Progress(epoch, self._epochs, self._steps, self._steps, metrics))
+        self._obey(lambda: None)
+
+    def _snapshot(self, model: keras.Model, step: int) -> Checkpoint:
+        states = [kept.module.state(kept.callback) for kept in self._kept]
+        arrays = numbered("model", model.variables) | numbered("optimizer", model.optimizer.variables)
+        if step:
+            arrays |= numbered("metrics", model.metrics_variables)
+        for number, state in enumerate(states):
+            arrays |= numbered(f"callbacks.{number}", state.arrays)
+        return self.checkpoint(
+            step=step, arrays=arrays, values={"callbacks": [dict(state.values) for state in states]}
+        )
+
+    def _obey(self, leave: Callable[[], None]) -> None:
+        """End training if asked to; `leave` writes what another attempt needs."""
+        match self._observer.interruption():
+            case Interruption.CANCEL:
+                raise Cancelled("training was cancelled")
+            case Interruption.STOP:
+                leave()
+                raise Interrupted(f"training was stopped after {self.epoch} whole epochs")
+            case None:
+                return
+
+    def _refuse_nan(self, metrics: Mapping[str, float], logs: Mapping[str, Any], epoch: int) -> None:
+        if "loss" in logs and "loss" not in metrics:
+            raise NanLossError(f"the loss became {float(logs['loss'])} in epoch {epoch}")
+
+
+def metrics_of(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Return the scalar metrics as floats, leaving out what is not a finite number: JSON has no NaN."""
+    values = {name: float(value) for name, value in logs.items()}
+    return {name: value for name, value in values.items() if math.isfinite(value)}
