@@ -154,7 +154,7 @@ def job_body(job: Job, transitions: list[Transition], place: QueuePlace | None) 
         created_at=_date(job.created_at),
         started_at=iso(job.started_at),
         finished_at=iso(job.finished_at),
-        estimated_finish_at=None if job.status.is_terminal else iso(estimate),
+        estimated_finish_at=None if job.status.is_terminal else estimate,
         progress=progress,
         queue=QueueBody(position=place.position, priority=place.priority) if place else None,
         attempt=job.attempt,

@@ -41,7 +41,7 @@ def up(
 
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, leave)
-    stack = Stack(settings, addresses, console.print)
+    stack = Stack(settings, addresses, lambda text: console.print(text, soft_wrap=True, markup=False))
     try:
         parse_slots(settings.slots)
         stack.start()

@@ -41,7 +41,9 @@ def _path_in(body: object, loc: Sequence[str | int], *, missing: bool) -> Iterat
     here = body
     for index, part in enumerate(loc):
         last = index == len(loc) - 1
-        if (isinstance(here, Mapping) and part in here) or (isinstance(here, list) and isinstance(part, int) and 0 <= part < len(here)):
+        if (isinstance(here, Mapping) and part in here) or (
+            isinstance(here, list) and isinstance(part, int) and 0 <= part < len(here)
+        ):
             here = here[part]
         elif not (last and missing):
             continue

@@ -164,6 +164,7 @@ def main() -> None:
     # Warm shutdown on SIGTERM, a second signal ends it hard; Celery's own words go to the log.
     app.worker_main(
         [
+            "--quiet",
             "worker",
             "--pool=threads",
             "--concurrency=1",

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.data import dataset_file
-from service.jobs import EventKind, Job, JobSpec, Phase, Status
+from service.jobs import EventKind, Job, JobSpec, Status
 from service.kind import Cancelled, Channel, Interrupted, Site
 from service.protocol import Order
 from service.records import Claim
 from service.served import announce
 from serving.manifest import Manifest
 from serving.store import Store
+from trainer.observer import EpochEnd, Interruption, Progress
 
 if TYPE_CHECKING:
-    from trainer.fit import EpochEnd, Interruption, Progress, Trained
+    from exporter.artifact import Artifact
+    from trainer.fit import Trained
 
 SAMPLE_ROWS = 32
+EXTRA = "assets.extra"
 LIBRARIES = ("tensorflow", "keras", "numpy", "onnx", "onnxruntime", "tf2onnx", "ai-edge-litert")
 
 
@@ -37,59 +42,27 @@ def prepare(job: Job, site: Site) -> Mapping[str, Any]:
 
 def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     """Train, export and prove in this process, and leave the sealed version in its staging folder."""
-    import exporter.export
-    import trainer.fit
-    from exporter.entries import with_saved_model
-    from trainer.errors import Cancelled as TrainingCancelled
-    from trainer.errors import Interrupted as TrainingInterrupted
-
-    assert order.name is not None
-    assert order.seed is not None
     spec = JobSpec.model_validate(order.spec)
     observer = _Observer(channel)
-    observer.phase(Phase.LOADING_DATA)
-    try:
-        trained = trainer.fit.fit(
-            spec,
-            data_file=Path(order.details["data_file"]),
-            workdir=Path(order.work_folder),
-            seed=order.seed,
-            observer=observer,
-        )
-    except TrainingCancelled as error:
-        raise Cancelled from error
-    except TrainingInterrupted as error:
-        raise Interrupted from error
+    trained = _train(spec, order, observer)
     store = Store(Path(order.details["store_root"]))
-    staging = store.stage(order.name, order.job_id, order.token)
-    artifacts = exporter.export.export(
-        trained.model,
-        with_saved_model(spec.export),
-        held_out=exporter.export.Samples(trained.held_out.features, trained.held_out.targets),
-        representative=trained.representative,
-        out=staging,
-        on_step=observer.step,
-        should_stop=lambda: channel.stop_asked or channel.cancel_asked,
-    )
+    staging = store.stage(_model(order), order.job_id, order.token)
+    artifacts = _export(spec, trained, staging, observer, channel)
     samples = _write_samples(trained, staging)
-    (staging / "assets.extra" / "spec.json").write_text(json.dumps(order.spec, indent=1))
-    manifest = store.seal(
-        staging, _manifest(order, trained, [*(a.to_json() for a in artifacts), samples], staging)
-    )
-    return {"artifacts": [artifact["name"] for artifact in manifest.artifacts], "metrics": trained.metrics}
+    (staging / EXTRA / "spec.json").write_text(json.dumps(order.spec, indent=1))
+    manifest = store.seal(staging, _manifest(order, trained, [*artifacts, samples], staging))
+    return {"artifacts": [artifact["name"] for artifact in manifest.artifacts]}
 
 
-def complete(claim: Claim, outcome: Mapping[str, Any], site: Site) -> bool:  # noqa: ARG001 - the manifest tells all
+def complete(claim: Claim, outcome: Mapping[str, Any], site: Site) -> bool:  # noqa: ARG001 - the manifest says it
     """Give the staged version its number and its name on disk, and mark the job succeeded.
 
     Every step can be done again: the number is the job's own, the rename finds its work done, and the row
     moves only where the token is still the claim's.
     """
     assert claim.job.name is not None
-    if not site.records.claims.holds(claim):
-        return False
     number = site.records.versions.reserve(claim, claim.job.name)
-    if number is None:
+    if number is None or not site.records.claims.holds(claim):
         return False
     site.store.publish(claim.job.name, claim.job.id, claim.token, number)
     return _mark(claim, number, site)
@@ -106,7 +79,7 @@ def resume(claim: Claim, site: Site) -> bool:
     return _mark(claim, number, site)
 
 
-def give_up(claim: Claim, site: Site, error: Mapping[str, Any] | None) -> None:  # noqa: ARG001 - the contract of kinds
+def give_up(claim: Claim, site: Site, error: Mapping[str, Any] | None) -> None:  # noqa: ARG001 - contract of kinds
     """Remove what was staged; logs and checkpoints stay."""
     assert claim.job.name is not None
     site.store.collect(claim.job.name, claim.job.id)
@@ -129,62 +102,138 @@ class _Observer:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._first: tuple[float, float] | None = None  # time and fraction of this attempt's first progress
 
     def phase(self, name: str) -> None:
-        self._channel.tell(EventKind.STATUS, {"status": Status.RUNNING.value, "phase": str(name)})
+        self._channel.tell(EventKind.STATUS, {"status": Status.RUNNING.value, "phase": name})
+
+    def step(self, phase: str, artifact: str) -> None:
+        data = {"status": Status.RUNNING.value, "phase": phase, "artifact": artifact}
+        self._channel.tell(EventKind.STATUS, data)
 
     def progress(self, progress: Progress) -> None:
-        self._channel.tell(EventKind.PROGRESS, progress.to_json())
+        data = {
+            **asdict(progress),
+            "fraction": round(progress.fraction, 6),
+            "estimated_finish_at": self._estimate(progress.fraction),
+        }
+        self._channel.tell(EventKind.PROGRESS, data)
 
-    def epoch(self, end: EpochEnd) -> None:
-        self._channel.tell(EventKind.METRIC, end.to_json())
+    def epoch(self, epoch: EpochEnd) -> None:
+        self._channel.tell(EventKind.METRIC, asdict(epoch))
+
+    def skipped(self, artifact: str, error: Exception) -> None:
+        self._channel.tell(EventKind.LOG, {"message": f"{artifact} was left out: {error}"})
 
     def interruption(self) -> Interruption | None:
-        from trainer.fit import Interruption
-
         if self._channel.cancel_asked:
             return Interruption.CANCEL
         return Interruption.STOP if self._channel.stop_asked else None
 
-    def step(self, phase: str, artifact: str) -> None:
-        self._channel.tell(
-            EventKind.STATUS, {"status": Status.RUNNING.value, "phase": phase, "artifact": artifact}
+    def _estimate(self, fraction: float) -> str | None:
+        """When training will be over at this attempt's speed so far, ISO 8601."""
+        now = time.time()
+        if self._first is None:
+            self._first = (now, fraction)
+            return None
+        began, done = self._first
+        if fraction <= done:
+            return None
+        end = now + (now - began) * (1 - fraction) / (fraction - done)
+        return datetime.fromtimestamp(end, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _train(spec: JobSpec, order: Order, observer: _Observer) -> Trained:
+    from trainer import errors
+    from trainer.fit import fit
+
+    assert order.seed is not None
+    try:
+        return fit(
+            spec,
+            data_file=Path(order.details["data_file"]),
+            workdir=Path(order.work_folder),
+            seed=order.seed,
+            observer=observer,
         )
+    except errors.Cancelled as error:
+        raise Cancelled from error
+    except errors.Interrupted as error:
+        raise Interrupted from error
+
+
+def _export(
+    spec: JobSpec, trained: Trained, staging: Path, observer: _Observer, channel: Channel
+) -> list[dict[str, Any]]:
+    from exporter.errors import ExportStoppedError
+    from exporter.export import Samples, export
+
+    try:
+        artifacts = export(
+            trained.model,
+            spec.export,
+            held_out=Samples(trained.held_out.features, _targets(trained)),
+            representative=trained.representative,
+            out=staging,
+            on_step=observer.step,
+            on_skip=observer.skipped,
+            should_stop=lambda: channel.stop_asked or channel.cancel_asked,
+        )
+    except ExportStoppedError as error:
+        raise (Cancelled if channel.cancel_asked else Interrupted) from error
+    return [_entry(artifact) for artifact in artifacts]
+
+
+def _targets(trained: Trained) -> Any:  # noqa: ANN401 - one array, or arrays by output name
+    """The targets as the exporter wants them: a single one belongs to the single output, whatever its column."""
+    targets = trained.held_out.targets
+    return next(iter(targets.values())) if len(targets) == 1 else targets
+
+
+def _entry(artifact: Artifact) -> dict[str, Any]:
+    """The artifact for the manifest, without size and digest: the store measures what it keeps and sends."""
+    entry = artifact.to_json()
+    del entry["size_bytes"], entry["sha256"]
+    return entry
 
 
 def _write_samples(trained: Trained, staging: Path) -> dict[str, Any]:
     """Keep a few held-out rows and the trained model's own answers, so that anybody can check a server.
 
-    The file is an npz: `inputs/<name>` and `outputs/<name>`, each of shape (rows, ...).
+    The file is an npz: `inputs/<name>` and `outputs/<name>`, each of shape (rows, ...), named as in the signature.
     """
     import numpy as np
 
-    from exporter.export import answers
+    from exporter.endpoint import Endpoint
 
+    endpoint = Endpoint.of(trained.model, trained.held_out.features)
     rows = {name: values[:SAMPLE_ROWS] for name, values in trained.held_out.features.items()}
-    arrays = {f"inputs/{name}": values for name, values in rows.items()}
-    arrays |= {f"outputs/{name}": values for name, values in answers(trained.model, rows).items()}
-    path = staging / "assets.extra" / "samples.npz"
-    np.savez(path, **arrays)
-    return {
-        "name": "samples",
-        "format": "samples",
-        "path": "assets.extra/samples.npz",
-    }
+    bound = endpoint.bind(rows)
+    arrays = {f"inputs/{name}": values for name, values in bound.items()}
+    arrays |= {f"outputs/{name}": values for name, values in endpoint.predict(bound, SAMPLE_ROWS).items()}
+    path = f"{EXTRA}/samples.npz"
+    with (staging / path).open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    return {"name": "samples", "format": "samples", "path": path, "options": {}}
 
 
 def _manifest(
     order: Order, trained: Trained, artifacts: Sequence[Mapping[str, Any]], staging: Path
 ) -> Manifest:
-    from exporter.export import signature_of
+    from exporter.signatures import signature_of
 
     return Manifest(
-        model=str(order.name),
+        model=_model(order),
         job_id=order.job_id,
         spec_digest=order.spec_digest,
         data_digest=order.dataset_digest or "",
         metrics=trained.metrics,
-        signature=signature_of(staging),
+        signature={name: signature.to_json() for name, signature in signature_of(staging).items()},
         libraries={name: installed_version(name) for name in LIBRARIES},
-        artifacts=list(artifacts),
+        artifacts=artifacts,
     )
+
+
+def _model(order: Order) -> str:
+    assert order.name is not None
+    return order.name

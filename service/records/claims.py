@@ -140,9 +140,7 @@ class Claims:
                     child_n=event.n,
                     at=event.at,
                 )
-                changes = _row_changes(event)
-                if changes:
-                    connection.execute(update(jobs).where(jobs.c.id == claim.job.id).values(**changes))
+                _tell_row(connection, claim.job.id, event)
         return True
 
     def set_resources(self, claim: Claim, resources: Mapping[str, Any]) -> bool:
@@ -307,12 +305,23 @@ def _add_point(connection: Connection, job_id: str, data: Mapping[str, Any]) -> 
     return True
 
 
-def _row_changes(event: ChildEvent) -> dict[str, Any]:
-    """What an event says of the row itself: its phase, progress or metrics."""
+def _tell_row(connection: Connection, job_id: str, event: ChildEvent) -> None:
+    """Write on the row what an event says of it: its phase, its progress, its metrics."""
+    row = jobs.c.id == job_id
     if event.kind is EventKind.STATUS:
-        return {"phase": event.data["phase"]}
-    if event.kind is EventKind.PROGRESS:
-        return {"progress": dict(event.data)}
-    if event.kind is EventKind.METRIC:
-        return {"metrics": {"last": event.data["metrics"], "best": event.data.get("best") or {}}}
-    return {}
+        connection.execute(update(jobs).where(row).values(phase=event.data["phase"]))
+    elif event.kind is EventKind.PROGRESS:
+        connection.execute(update(jobs).where(row).values(progress=dict(event.data)))
+    elif event.kind is EventKind.METRIC:
+        known = connection.execute(select(jobs.c.metrics).where(row)).scalar() or {}
+        last = {"epoch": event.data["epoch"], **event.data["metrics"]}
+        best = _better(known.get("best"), last)
+        connection.execute(update(jobs).where(row).values(metrics={"last": last, "best": best}))
+
+
+def _better(best: Mapping[str, Any] | None, last: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The epoch with the lower validation loss, or training loss where nothing validates."""
+    monitored = "val_loss" if "val_loss" in last else "loss"
+    if best is None or monitored not in best or last.get(monitored, float("inf")) < best[monitored]:
+        return last
+    return best

@@ -14,7 +14,7 @@ from service.jobs import EventKind, Status
 from service.records.claims import Claim, finish_in, lock
 from service.records.database import Database
 from service.records.history import append_event
-from service.records.tables import models, versions
+from service.records.tables import jobs, models, versions
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,9 @@ class VersionRecords:
                 update(versions)
                 .where(versions.c.job_id == claim.job.id)
                 .values(status="published", manifest=dict(manifest), published_at=time.time())
+            )
+            connection.execute(
+                update(jobs).where(jobs.c.id == claim.job.id).values(metrics=dict(manifest["metrics"]))
             )
             return finish_in(connection, claim, Status.SUCCEEDED, result=result)
 
