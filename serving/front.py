@@ -27,6 +27,11 @@ class Front(Protocol):
         """Serve until asked to stop; return the exit status."""
 
 
+def runnable() -> list[str]:
+    """Return the names of the fronts that can run on this machine, the preferred one first."""
+    return [name for name in FRONTS if _front(name).missing() is None]
+
+
 def choose(name: str) -> tuple[str, Front]:
     """Return the front asked for, or for `auto` the first one that can run.
 
@@ -35,9 +40,13 @@ def choose(name: str) -> tuple[str, Front]:
     """
     reasons = []
     for each in FRONTS if name == "auto" else (name,):
-        front = cast("Front", importlib.import_module(f"serving.fronts.{each}"))
+        front = _front(each)
         reason = front.missing()
         if reason is None:
             return each, front
         reasons.append(f"{each}: {reason}")
     raise FlagError(f"--front={name} can't run here: {'; '.join(reasons)}")
+
+
+def _front(name: str) -> Front:
+    return cast("Front", importlib.import_module(f"serving.fronts.{name}"))

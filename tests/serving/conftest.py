@@ -1,0 +1,165 @@
+"""SavedModels made once a session, in a process of their own, and servers started by their flags."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import pytest
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, GetModelMetadataResponse
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, GetModelStatusResponse
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, ReloadConfigResponse
+from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
+
+HERE = Path(__file__).parent
+
+_METHODS = {
+    "Predict": ("PredictionService", PredictRequest, PredictResponse),
+    "GetModelMetadata": ("PredictionService", GetModelMetadataRequest, GetModelMetadataResponse),
+    "GetModelStatus": ("ModelService", GetModelStatusRequest, GetModelStatusResponse),
+    "HandleReloadConfigRequest": ("ModelService", ReloadConfigRequest, ReloadConfigResponse),
+}
+
+
+@pytest.fixture(scope="session")
+def saved_models(tmp_path_factory) -> Path:
+    """A folder with SavedModels of both makes, and what each answers by itself (see saved_models.py)."""
+    folder = tmp_path_factory.mktemp("saved_models")
+    subprocess.run([sys.executable, HERE / "saved_models.py", folder], check=True, timeout=120)
+    return folder
+
+
+@dataclass
+class ModelServer:
+    """A running server and the two ways to ask it."""
+
+    process: subprocess.Popen
+    port: int
+    rest_port: int
+    log: Path
+    channel: grpc.Channel = field(init=False)
+
+    def __post_init__(self):
+        self.channel = grpc.insecure_channel(
+            f"127.0.0.1:{self.port}", options=[("grpc.max_receive_message_length", -1)]
+        )
+
+    def call(self, method, request, timeout_s=20):
+        service, _, response = _METHODS[method]
+        path = f"/tensorflow.serving.{service}/{method}"
+        stub = self.channel.unary_unary(
+            path,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=response.FromString,
+        )
+        return stub(request, timeout=timeout_s)
+
+    def get(self, path, method="GET", body=None, headers=None):
+        """Return status and JSON document, of errors too."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.rest_port}{path}", method=method, data=body, headers=headers or {}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=20) as reply:
+                return reply.status, json.load(reply)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+    def post(self, path, document):
+        return self.get(path, "POST", json.dumps(document).encode(), {"content-type": "application/json"})
+
+    def wait_until(self, condition, timeout_s=30):
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.02)
+
+    def is_up(self):
+        try:
+            return self.get("/readyz")[0] == 200
+        except OSError:
+            return False
+
+    def family(self) -> set[int]:
+        """Return the process ids of the server and all its descendants."""
+        found, parents = {self.process.pid}, {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            parents[int(stat.parent.name)] = int(fields[1])
+        grown = True
+        while grown:
+            more = {pid for pid, parent in parents.items() if parent in found} - found
+            found |= more
+            grown = bool(more)
+        return found
+
+    def stop(self, number=signal.SIGTERM, timeout_s=15) -> float:
+        """Ask the server to leave; return how long that took."""
+        self.channel.close()
+        started = time.monotonic()
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        self.process.wait(timeout_s)
+        return time.monotonic() - started
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def start_server(tmp_path_factory):
+    """Start servers by their flags; those still running at the end are stopped."""
+    started = []
+
+    def start(*flags, chosen="grpcio", wait=True) -> ModelServer:
+        port, rest_port = free_port(), free_port()
+        log = tmp_path_factory.mktemp("server") / "log"
+        command = [sys.executable, "-m", "serving.server", f"--port={port}", f"--rest_api_port={rest_port}"]
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [*command, f"--front={chosen}", *flags],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+                start_new_session=True,
+            )
+        server = ModelServer(process, port, rest_port, log)
+        started.append(server)
+        if wait:
+            server.wait_until(server.is_up, 60)
+        return server
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def place():
+    """Publish a copy of a SavedModel as a version, at once, as the store does."""
+
+    def place(saved_model: Path, version: Path) -> Path:
+        staging = version.with_name(f".staging-{version.name}")
+        version.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(saved_model, staging)
+        return staging.rename(version)
+
+    return place

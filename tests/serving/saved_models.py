@@ -1,0 +1,76 @@
+"""Write the SavedModels that the tests serve into the folder given, with answers.npz beside them.
+
+`sum/1` and `sum/2` are plain modules with two signatures whose answers tell the version; `dense` is a Keras
+export; `text` takes and gives strings; `slow` takes half a second.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+class Sum(tf.Module):
+    def __init__(self, version):
+        super().__init__()
+        self.version = tf.Variable(float(version))
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None, 3), tf.float32, name="a"),
+            tf.TensorSpec((None, 3), tf.float32, name="b"),
+        ]
+    )
+    def total(self, a, b):
+        version = tf.fill((tf.shape(a)[0],), self.version)
+        return {"y": a + b, "version": version}
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.int64, name="x")])
+    def double(self, x):
+        return {"doubled": x * 2}
+
+
+class Text(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="words")])
+    def shout(self, words):
+        return {"upper": tf.strings.upper(words), "raw_bytes": words}
+
+
+class Slow(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, name="x")])
+    def wait(self, x):
+        # A loop that only ends late: py_function wouldn't survive the export.
+        count = tf.while_loop(
+            lambda i, _: i < 6000, lambda i, m: (i + 1, tf.linalg.matmul(m, m) * 1e-3), (0, tf.eye(200))
+        )
+        return {"y": x + tf.cast(count[0], tf.float32) * 0 + tf.reduce_sum(count[1]) * 0}
+
+
+def main(folder: Path) -> None:
+    for version in (1, 2):
+        module = Sum(version)
+        signatures = {"serving_default": module.total, "double": module.double}
+        tf.saved_model.save(module, str(folder / "sum" / str(version)), signatures=signatures)
+    text = Text()
+    tf.saved_model.save(text, str(folder / "text"), signatures=text.shout)
+    slow = Slow()
+    tf.saved_model.save(slow, str(folder / "slow"), signatures=slow.wait)
+    keras.utils.set_random_seed(7)
+    dense = keras.Sequential(
+        [keras.Input((20,), name="features"), keras.layers.Dense(8, "relu"), keras.layers.Dense(5, "softmax")]
+    )
+    dense.export(folder / "dense", verbose=False)
+    reloaded = tf.saved_model.load(str(folder / "dense"))
+    rows = np.random.default_rng(7).normal(size=(9, 20)).astype(np.float32)
+    (answer,) = reloaded.signatures["serving_default"](tf.constant(rows)).values()
+    np.savez(folder / "answers.npz", rows=rows, answer=answer.numpy())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,567 @@
+"""The server from outside: started by its flags, asked over gRPC and HTTP, with every front there is."""
+
+import base64
+import gzip
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, SignatureDefMap
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+
+from serving import front, tensors
+from serving.store import ServedModel, Store
+
+FRONTS = front.runnable()
+
+CODE = grpc.StatusCode
+
+
+@pytest.fixture(scope="module", params=FRONTS)
+def server(request, saved_models, place, start_server, tmp_path_factory):
+    """One server with the models sum (versions 1 and 2, label stable on 1), dense, text and slow."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    for number in (1, 2):
+        place(saved_models / "sum" / str(number), store.root / "sum" / str(number))
+    for name in ("dense", "text", "slow"):
+        place(saved_models / name, store.root / name / "1")
+    models = {name: ServedModel() for name in ("dense", "text", "slow")}
+    models["sum"] = ServedModel(frozenset({1, 2}), {"stable": 1})
+    config = store.write_models_config(models)
+    return start_server(f"--model_config_file={config}", chosen=request.param)
+
+
+def predict_request(model, signature="", version=None, label=None, output_filter=(), **inputs):
+    request = PredictRequest(output_filter=output_filter)
+    request.model_spec.name, request.model_spec.signature_name = model, signature
+    if version is not None:
+        request.model_spec.version.value = version
+    if label is not None:
+        request.model_spec.version_label = label
+    for name, value in inputs.items():
+        request.inputs[name].ParseFromString(tensors.encode(np.asarray(value), as_content=True))
+    return request
+
+
+def ones(rows=1):
+    return np.ones((rows, 3), np.float32)
+
+
+def outputs(response):
+    return {name: tensors.decode(proto, name) for name, proto in response.outputs.items()}
+
+
+def refusal(server, method, request):
+    with pytest.raises(grpc.RpcError) as caught:
+        server.call(method, request)
+    return caught.value.code(), caught.value.details()
+
+
+def test_grpc_predict_answers_what_the_saved_model_itself_answers(server, saved_models):
+    with np.load(saved_models / "answers.npz") as answers:
+        response = server.call("Predict", predict_request("dense", features=answers["rows"]))
+
+        # Measured: 0. Another batch split or thread count could still change the order of sums.
+        np.testing.assert_allclose(outputs(response)["output_0"], answers["answer"], atol=1e-7)
+
+
+def test_rest_predict_answers_what_the_saved_model_itself_answers(server, saved_models):
+    with np.load(saved_models / "answers.npz") as answers:
+        status, document = server.post("/v1/models/dense:predict", {"instances": answers["rows"].tolist()})
+
+        assert status == 200
+        np.testing.assert_allclose(document["predictions"], answers["answer"], atol=1e-7)
+
+
+def test_a_reply_carries_dense_values_and_says_which_version_answered(server):
+    response = server.call("Predict", predict_request("sum", a=ones(2), b=ones(2)))
+
+    assert (response.model_spec.name, response.model_spec.version.value) == ("sum", 2)
+    assert response.model_spec.signature_name == "serving_default"
+    assert list(response.outputs["y"].float_val) == [2.0] * 6
+    assert response.outputs["y"].tensor_content == b""
+    assert [dimension.size for dimension in response.outputs["y"].tensor_shape.dim] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "version"), [({"version": 1}, 1), ({"version": 2}, 2), ({"label": "stable"}, 1), ({}, 2)]
+)
+def test_a_version_is_chosen_by_number_by_label_or_as_the_latest(server, chosen, version):
+    response = server.call("Predict", predict_request("sum", a=ones(), b=ones(), **chosen))
+
+    assert response.model_spec.version.value == version
+    assert outputs(response)["version"].tolist() == [version]
+
+
+def test_another_signature_is_called_by_its_name(server):
+    response = server.call("Predict", predict_request("sum", "double", x=np.array([1, 2**40])))
+
+    assert outputs(response)["doubled"].tolist() == [2, 2**41]
+
+
+def test_only_the_outputs_asked_for_come_back(server):
+    response = server.call("Predict", predict_request("sum", a=ones(), b=ones(), output_filter=["version"]))
+
+    assert list(response.outputs) == ["version"]
+
+
+def test_value_fields_and_tensor_content_are_read_alike(server):
+    request = predict_request("sum", a=ones(), b=ones())
+    request.inputs["a"].tensor_content = b""
+    request.inputs["a"].float_val.append(1.0)
+
+    assert outputs(server.call("Predict", request))["y"].tolist() == [[2.0, 2.0, 2.0]]
+
+
+def test_strings_go_in_and_come_out(server):
+    words = np.array([b"caf\xc3\xa9", b"\xff\x00"], object)
+
+    answer = outputs(server.call("Predict", predict_request("text", words=words)))
+
+    assert answer["raw_bytes"].tolist() == words.tolist()
+
+
+def test_rest_strings_are_text_and_names_ending_in_bytes_are_base64(server):
+    coded = {"b64": base64.b64encode(b"two").decode()}
+
+    status, document = server.post("/v1/models/text:predict", {"instances": ["one", coded]})
+
+    expected = [
+        {"raw_bytes": {"b64": "b25l"}, "upper": "ONE"},
+        {"raw_bytes": {"b64": "dHdv"}, "upper": "TWO"},
+    ]
+    assert (status, document) == (200, {"predictions": expected})
+
+
+def test_rest_columns_are_answered_as_columns(server):
+    body = {"inputs": {"a": [[1, 2, 3]], "b": [[0.5, 0.25, 0]]}, "signature_name": "serving_default"}
+
+    assert server.post("/v1/models/sum/labels/stable:predict", body) == (
+        200,
+        {"outputs": {"version": [1.0], "y": [[1.5, 2.25, 3.0]]}},
+    )
+
+
+def test_rest_rows_without_a_name_are_answered_without_a_name(server):
+    body = {"signature_name": "double", "instances": [1, 2, 3]}
+
+    assert server.post("/v1/models/sum/versions/1:predict", body) == (200, {"predictions": [2, 4, 6]})
+
+
+def test_rest_takes_gzip_bodies(server):
+    body = gzip.compress(json.dumps({"signature_name": "double", "inputs": [4]}).encode())
+
+    assert server.get("/v1/models/sum:predict", "POST", body, {"content-encoding": "gzip"}) == (
+        200,
+        {"outputs": [8]},
+    )
+
+
+def test_rest_keeps_nan_and_infinity(server):
+    body = {"instances": [{"a": [float("nan"), float("inf"), 1], "b": [1, 1, 1]}]}
+
+    _, document = server.post("/v1/models/sum:predict", body)
+
+    np.testing.assert_array_equal(document["predictions"][0]["y"], [np.nan, np.inf, 2.0])
+
+
+def test_grpc_status_lists_the_versions_newest_first(server):
+    request = GetModelStatusRequest()
+    request.model_spec.name = "sum"
+
+    listed = server.call("GetModelStatus", request).model_version_status
+
+    assert [(each.version, each.state, each.status.error_code) for each in listed] == [(2, 30, 0), (1, 30, 0)]
+
+
+def test_rest_status_has_versions_as_strings(server):
+    version = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+
+    assert server.get("/v1/models/sum/versions/1") == (200, {"model_version_status": [version]})
+
+
+def test_grpc_metadata_is_the_signatures(server):
+    request = GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "sum"
+    response = server.call("GetModelMetadata", request)
+    signatures = SignatureDefMap()
+
+    assert response.metadata["signature_def"].Unpack(signatures)
+    assert response.model_spec.version.value == 2
+    assert sorted(signatures.signature_def) == ["double", "serving_default"]
+
+
+def test_rest_metadata_is_the_signatures(server):
+    status, document = server.get("/v1/models/sum/metadata")
+
+    assert (status, document["model_spec"]["version"]) == (200, "2")
+    signature = document["metadata"]["signature_def"]["signature_def"]["double"]
+    assert signature["inputs"]["x"]["dtype"] == "DT_INT64"
+    assert signature["inputs"]["x"]["tensor_shape"]["dim"] == [{"size": "-1", "name": ""}]
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "text"),
+    [
+        (predict_request("no", a=ones()), CODE.NOT_FOUND, "Servable not found for request: Latest(no)"),
+        (
+            predict_request("sum", version=7),
+            CODE.NOT_FOUND,
+            "Servable not found for request: Specific(sum, 7)",
+        ),
+        (predict_request(""), CODE.INVALID_ARGUMENT, "ModelSpec has no name specified."),
+        (PredictRequest(), CODE.INVALID_ARGUMENT, "Missing ModelSpec"),
+        (
+            predict_request("sum", label="canary"),
+            CODE.INVALID_ARGUMENT,
+            "Unrecognized servable version label: canary",
+        ),
+        (
+            predict_request("sum", a=ones()),
+            CODE.INVALID_ARGUMENT,
+            (
+                "input size does not match signature: 1!=2 len({a}) != len({a,b}). Sent extra: {}. "
+                "Missing but required: {b}."
+            ),
+        ),
+        (
+            predict_request("sum", a=ones(), c=ones()),
+            CODE.INVALID_ARGUMENT,
+            "input tensor alias not found in signature: c. Inputs expected to be in the set {a,b}.",
+        ),
+        (
+            predict_request("sum", a=ones(), b=ones(), output_filter=["z"]),
+            CODE.INVALID_ARGUMENT,
+            "output tensor alias not found in signature: z Outputs expected to be in the set {version,y}.",
+        ),
+        (
+            predict_request("sum", a=ones(), b=ones(), output_filter=["y", "y"]),
+            CODE.INVALID_ARGUMENT,
+            "duplicate output tensor alias: y",
+        ),
+        (predict_request("sum", "s"), CODE.FAILED_PRECONDITION, 'Serving signature key "s" not found.'),
+    ],
+)
+def test_a_wrong_predict_request_is_refused_in_tensorflow_servings_words(server, request_, code, text):
+    assert refusal(server, "Predict", request_) == (code, text)
+
+
+def test_a_tensor_whose_values_do_not_fit_its_shape_is_refused(server):
+    request = predict_request("sum", a=ones(), b=ones())
+    request.inputs["b"].tensor_shape.dim[0].size = 1 << 40
+
+    assert refusal(server, "Predict", request) == (CODE.INVALID_ARGUMENT, "tensor parsing error: b")
+
+
+def test_what_the_graph_refuses_comes_back_with_its_code(server):
+    code, text = refusal(server, "Predict", predict_request("dense", features=np.ones((2, 3), np.float32)))
+
+    assert code is CODE.INVALID_ARGUMENT
+    assert "Matrix size-incompatible" in text
+
+
+def test_wrong_metadata_requests_are_refused(server):
+    request = GetModelMetadataRequest()
+    request.model_spec.name = "sum"
+    assert refusal(server, "GetModelMetadata", request) == (
+        CODE.INVALID_ARGUMENT,
+        "GetModelMetadataRequest must specify at least one metadata_field",
+    )
+    request.metadata_field.append("X")
+    assert refusal(server, "GetModelMetadata", request) == (
+        CODE.INVALID_ARGUMENT,
+        "Metadata field X is not supported",
+    )
+
+
+def test_the_status_of_what_is_not_there_is_not_found(server):
+    request = GetModelStatusRequest()
+    request.model_spec.name = "no"
+    assert refusal(server, "GetModelStatus", request) == (
+        CODE.NOT_FOUND,
+        "Could not find any versions of model no",
+    )
+    request.model_spec.name, request.model_spec.version.value = "sum", 9
+    assert refusal(server, "GetModelStatus", request) == (
+        CODE.NOT_FOUND,
+        "Could not find version 9 of model sum",
+    )
+
+
+def test_a_method_we_do_not_have_is_unimplemented(server):
+    call = server.channel.unary_unary("/tensorflow.serving.PredictionService/MultiInference")
+
+    with pytest.raises(grpc.RpcError) as caught:
+        call(b"", timeout=20)
+    assert caught.value.code() is CODE.UNIMPLEMENTED
+
+
+def test_bytes_that_are_no_message_are_an_invalid_argument(server):
+    call = server.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+
+    with pytest.raises(grpc.RpcError) as caught:
+        call(b"\xff\xff\xff", timeout=20)
+    assert caught.value.code() is CODE.INVALID_ARGUMENT
+
+
+def test_a_deadline_bounds_the_call(server):
+    request = predict_request("slow", x=np.ones(1, np.float32))
+
+    with pytest.raises(grpc.RpcError) as caught:
+        server.call("Predict", request, timeout_s=0.05)
+    assert caught.value.code() is CODE.DEADLINE_EXCEEDED
+
+
+def test_a_message_of_16_mebibytes_goes_there_and_back(server):
+    rows = np.ones((1 << 20, 3), np.float32)
+
+    response = server.call("Predict", predict_request("sum", a=rows, b=rows, output_filter=["y"]))
+
+    assert outputs(response)["y"].sum() == 2 * rows.size
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "text"),
+    [
+        ("/p", b"", 400, "Malformed request: POST /p"),
+        ("/v1/models/no:predict", b'{"instances": [1]}', 404, "Servable not found for request: Latest(no)"),
+        ("/v1/models/sum/versions/x:predict", b"{}", 400, "Failed to convert version: x to numeric."),
+        ("/v1/models/sum:predict", b"", 400, "JSON Parse error: The document is empty"),
+        ("/v1/models/sum:predict", b"{", 400, "JSON Parse error: Invalid value. at offset: 1"),
+        ("/v1/models/sum:predict", b"{}", 400, "Missing 'inputs' or 'instances' key"),
+        (
+            "/v1/models/sum:predict",
+            b'{"signature_name": "s", "instances": [1]}',
+            400,
+            'Serving signature name: "s" not found in signature def',
+        ),
+        (
+            "/v1/models/dense:predict",
+            b'{"instances": ["x"]}',
+            400,
+            (
+                "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: "
+                'JSON Value: "x" Type: String is not of expected type: float'
+            ),
+        ),
+        ("/v1/models/sum:classify", b"{}", 501, "classify is not implemented by this server"),
+    ],
+)
+def test_a_wrong_http_request_is_refused_in_tensorflow_servings_words(server, path, body, status, text):
+    assert server.get(path, "POST", body) == (status, {"error": text})
+
+
+def test_a_status_without_a_model_is_refused(server):
+    assert server.get("/v1/models") == (400, {"error": "Missing model name in request."})
+
+
+def test_health_and_readiness_answer(server):
+    assert server.get("/healthz")[0] == 200
+    assert server.get("/readyz")[0] == 200
+
+
+@pytest.mark.parametrize("chosen", FRONTS)
+def test_a_swap_under_load_fails_no_request_and_changes_once(
+    chosen, saved_models, place, start_server, tmp_path
+):
+    place(saved_models / "sum" / "1", tmp_path / "sum" / "1")
+    server = start_server(f"--model_base_path={tmp_path / 'sum'}", "--model_name=sum", chosen=chosen)
+    done, seen, failures = threading.Event(), [[] for _ in range(4)], []
+
+    def ask(mine):
+        request = predict_request("sum", a=ones(), b=ones())
+        while not done.is_set():
+            try:
+                response = server.call("Predict", request)
+            except grpc.RpcError as error:
+                failures.append(error)
+                return
+            assert outputs(response)["version"].tolist() == [response.model_spec.version.value]
+            mine.append(response.model_spec.version.value)
+
+    threads = [threading.Thread(target=ask, args=(mine,)) for mine in seen]
+    for thread in threads:
+        thread.start()
+    server.wait_until(lambda: all(len(mine) > 50 for mine in seen))
+    place(saved_models / "sum" / "2", tmp_path / "sum" / "2")
+    server.wait_until(lambda: all(mine.count(2) > 50 for mine in seen))
+    done.set()
+    for thread in threads:
+        thread.join()
+    server.wait_until(
+        lambda: server.get("/v1/models/sum/versions/1")[1]["model_version_status"][0]["state"] == "END"
+    )
+
+    assert failures == []
+    assert [sorted(set(mine)) for mine in seen] == [[1, 2]] * 4
+    assert all(mine == sorted(mine) for mine in seen)
+    server.stop()
+
+
+@pytest.mark.parametrize("chosen", FRONTS)
+def test_models_come_labels_move_and_models_go_by_the_config_file(
+    chosen, saved_models, place, start_server, tmp_path
+):
+    store = Store(tmp_path)
+    config = store.write_models_config({})
+    server = start_server(
+        f"--model_config_file={config}", "--model_config_file_poll_wait_seconds=1", chosen=chosen
+    )
+    assert server.get("/v1/models/sum")[0] == 404
+
+    place(saved_models / "sum" / "1", store.root / "sum" / "1")
+    store.write_models_config({"sum": ServedModel(frozenset({1}), {"stable": 1})})
+    server.wait_until(lambda: server.get("/v1/models/sum/labels/stable")[0] == 200)
+
+    # The label is asked for before its version is there: it stays where it was until it can move.
+    store.write_models_config({"sum": ServedModel(frozenset({1, 2}), {"stable": 2})})
+    place(saved_models / "sum" / "2", store.root / "sum" / "2")
+    label = "/v1/models/sum/labels/stable:predict"
+    body = {"signature_name": "double", "instances": [1]}
+    statuses = set()
+
+    def moved():
+        statuses.add(server.post(label, body)[0])
+        return server.get("/v1/models/sum/labels/stable")[1]["model_version_status"][0]["version"] == "2"
+
+    server.wait_until(moved)
+    assert statuses == {200}
+
+    store.write_models_config({})
+    server.wait_until(lambda: server.post("/v1/models/sum:predict", body)[0] == 404)
+    server.stop()
+
+
+@pytest.mark.parametrize("chosen", FRONTS)
+def test_a_damaged_version_says_so_and_the_others_are_served(
+    chosen, saved_models, place, start_server, tmp_path
+):
+    place(saved_models / "sum" / "1", tmp_path / "sum" / "1")
+    damaged = place(saved_models / "sum" / "2", tmp_path / "sum" / "2")
+    (damaged / "saved_model.pb").write_bytes(b"not a graph")
+    (tmp_path / "sum" / "3").mkdir()
+
+    server = start_server(f"--model_base_path={tmp_path / 'sum'}", "--model_name=sum", chosen=chosen)
+
+    failed = server.get("/v1/models/sum/versions/2")[1]["model_version_status"][0]
+    assert (failed["state"], failed["status"]["error_code"]) == ("END", "UNKNOWN")
+    assert "saved_model.pb" in failed["status"]["error_message"]
+    shutil.rmtree(damaged)
+    shutil.rmtree(tmp_path / "sum" / "3")
+    server.wait_until(lambda: server.get("/v1/models/sum/versions/1")[0] == 200)
+    server.stop()
+
+
+@pytest.mark.parametrize("chosen", FRONTS)
+def test_a_config_over_grpc_replaces_the_list(chosen, saved_models, place, start_server, tmp_path):
+    place(saved_models / "sum" / "1", tmp_path / "sum" / "1")
+    config = Store(tmp_path).write_models_config({})
+    server = start_server(f"--model_config_file={config}", chosen=chosen)
+    request = ReloadConfigRequest()
+    model = request.config.model_config_list.config.add(
+        name="sum", base_path="relative", model_platform="tensorflow"
+    )
+
+    refused = server.call("HandleReloadConfigRequest", request)
+    model.base_path = str(tmp_path / "sum")
+    accepted = server.call("HandleReloadConfigRequest", request)
+
+    assert refused.status.error_code == 3
+    assert refused.status.error_message == (
+        "Expected model sum to have an absolute path or URI; got base_path()=relative"
+    )
+    assert accepted.status.error_code == 0
+    assert server.get("/v1/models/sum")[0] == 200
+    server.stop()
+
+
+@pytest.mark.parametrize("chosen", FRONTS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_server_leaves_within_5_seconds_and_leaves_nothing(
+    chosen, number, saved_models, place, start_server, tmp_path
+):
+    place(saved_models / "sum" / "1", tmp_path / "sum" / "1")
+    server = start_server(f"--model_base_path={tmp_path / 'sum'}", chosen=chosen)
+    family = server.family()
+
+    assert server.stop(number) < 5
+    assert server.process.returncode == 0, server.log.read_text()
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.parametrize("chosen", FRONTS)
+def test_a_request_in_flight_is_answered_before_the_server_leaves(
+    chosen, saved_models, place, start_server, tmp_path
+):
+    place(saved_models / "slow", tmp_path / "slow" / "1")
+    server = start_server(f"--model_base_path={tmp_path / 'slow'}", "--model_name=slow", chosen=chosen)
+    family, answers = server.family(), []
+
+    def ask():
+        answers.append(server.call("Predict", predict_request("slow", x=np.ones(2, np.float32))))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    time.sleep(0.1)  # The request has to be inside; nothing outside tells when.
+    server.process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    server.process.wait(15)
+    left_after_s = time.monotonic() - started
+    asking.join()
+
+    assert [outputs(answer)["y"].shape for answer in answers] == [(2,)]
+    assert left_after_s < 8
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+
+
+def run(*flags):
+    return subprocess.run(
+        [sys.executable, "-m", "serving.server", *flags],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("chosen", FRONTS)
+def test_a_config_that_does_not_parse_ends_the_process(chosen, tmp_path):
+    (tmp_path / "models.config").write_text("model_config_list { nonsense }")
+
+    ended = run(f"--front={chosen}", f"--model_config_file={tmp_path / 'models.config'}")
+
+    assert ended.returncode == 1
+    assert "Error parsing text-format tensorflow.serving.ModelServerConfig" in ended.stderr
+
+
+@pytest.mark.parametrize("chosen", FRONTS)
+def test_a_port_that_is_taken_ends_the_process(chosen, server, tmp_path):
+    (tmp_path / "models.config").write_text("")
+
+    ended = run(
+        f"--front={chosen}", f"--port={server.port}", f"--model_config_file={tmp_path / 'models.config'}"
+    )
+
+    assert ended.returncode == 1
+    assert f"can't listen on 127.0.0.1:{server.port}" in ended.stderr
+
+
+def test_help_and_flag_errors_need_no_tensorflow():
+    code = (
+        "import sys\nfrom serving.server import main\n"
+        "assert main(['--port=x']) == 2 and main(['--port=0', '--model_base_path=/m']) == 2\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "assert not {'tensorflow', 'grpc', 'numpy'} & set(sys.modules)"
+    )
+
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
