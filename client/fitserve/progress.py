@@ -63,6 +63,7 @@ class _State:
         self._from_fraction = (job.progress.fraction if job.progress else None) or 0.0
         self._from_s = time.monotonic()
         self._estimated = job.estimated_finish_at
+        self._asked_epochs: int | None = ((job.raw.get("spec") or {}).get("fit") or {}).get("epochs")
 
     def take(self, event: Event) -> None:
         """Fold in one event."""
@@ -71,8 +72,14 @@ class _State:
             self.phase = event.data.get("phase", self.phase)
         elif event.kind == "progress":
             self.position = Progress.of(event.data)
+            self.metrics |= _metrics(event.data.get("metrics") or {})
         elif event.kind == "metric":
             self.metrics = _metrics(event.data)
+
+    @property
+    def epochs(self) -> int | None:
+        """How many epochs there are to be."""
+        return self.position.epochs or self._asked_epochs
 
     @property
     def left_s(self) -> float | None:
@@ -184,7 +191,7 @@ def _sentence(event: Event, state: _State) -> str:
 
 
 def _epoch(epoch: object, state: _State) -> str:
-    return f"epoch {epoch}/{state.position.epochs}" if state.position.epochs else f"epoch {epoch}"
+    return f"epoch {epoch}/{state.epochs}" if state.epochs else f"epoch {epoch}"
 
 
 def _numbers(metrics: Mapping[str, float]) -> str:

@@ -35,6 +35,7 @@ class FakeApi:
     break_after: list[int] = field(default_factory=list)  # one stream each: break it after so many events
     keep_open: bool = False  # ping for ever where the events end
     keys: dict[str, str] = field(default_factory=dict)
+    trains_at_once: bool = False  # a submitted job has already succeeded
     drop_next_answer: bool = False  # break the next POST's connection after doing what it asks
     etag: str = hashlib.sha256(ARTIFACT).hexdigest()
     streams: list[str] = field(default_factory=list)  # the Last-Event-ID of each stream opened
@@ -129,6 +130,8 @@ def make_app(api: FakeApi) -> FastAPI:
         key = request.headers["idempotency-key"]
         job_id = api.keys.setdefault(key, f"job_{len(api.keys) + 1}")
         job = api.jobs.get(job_id) or api.add_job(job_id, spec=spec)
+        if api.trains_at_once:
+            api.add_training(job_id)
         if api.drop_next_answer:
             api.drop_next_answer = False
             return StreamingResponse(broken(), headers={"content-length": "100"})

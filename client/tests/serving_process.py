@@ -3,7 +3,7 @@
 Models: `echo` gives each input back as an output of the same name and dtype (version 2, also behind the label
 `stable`), as `*_val` fields, or as tensor_content where the signature is named `content-...`; `slow` answers
 after two seconds; `moving` publishes version 2 with another dtype after its first prediction; `broken` can't
-be loaded; `late` becomes AVAILABLE at the third question.
+be loaded; `late` becomes AVAILABLE at the third question; `digits` echoes pictures for the README.
 """
 
 # ruff: noqa: N802 - gRPC names a servicer's methods as the service does
@@ -71,6 +71,8 @@ class Service(
         if name == "moving":
             dtype = types_pb2.DT_STRING if self.moved else types_pb2.DT_FLOAT
             return {"serving_default": signature({"x": info(dtype, -1)})}
+        if name == "digits":
+            return {"serving_default": signature({"image": info(types_pb2.DT_FLOAT, -1, 8, 8, 1)})}
         features = {"features": info(types_pb2.DT_FLOAT, -1, 3)}
         two = {"a": info(types_pb2.DT_FLOAT, -1), "b": info(types_pb2.DT_INT64, -1)}
         every = {
@@ -140,7 +142,7 @@ class Service(
         return reply
 
     def check(self, spec, context):
-        if spec.name not in {"echo", "slow", "moving", "broken", "late"}:
+        if spec.name not in {"echo", "slow", "moving", "broken", "late", "digits"}:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({spec.name})")
         if spec.HasField("version_label") and spec.version_label != "stable":
             context.abort(
