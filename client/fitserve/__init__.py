@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fitserve.errors import SettingsError as SettingsError
     from fitserve.errors import UnauthorizedError as UnauthorizedError
     from fitserve.errors import UnavailableError as UnavailableError
-    from fitserve.predictor import Prediction as Prediction
+    from fitserve.prediction import Prediction as Prediction
     from fitserve.predictor import Predictor as Predictor
     from fitserve.predictor import VersionState as VersionState
     from fitserve.predictor import VersionStatus as VersionStatus
@@ -51,7 +51,7 @@ _HOMES = {
     "SettingsError": "errors",
     "UnauthorizedError": "errors",
     "UnavailableError": "errors",
-    "Prediction": "predictor",
+    "Prediction": "prediction",
     "Predictor": "predictor",
     "VersionState": "predictor",
     "VersionStatus": "predictor",

@@ -16,6 +16,7 @@ from service.records import ChildEvent, Claim, JobFilter, Records
 from service.records.tables import metadata
 
 LEASE_S = 30.0
+MANIFEST = {"metrics": {"test": {"accuracy": 0.9}}}
 
 
 def new(name: str = "digits", **values) -> NewJob:
@@ -230,12 +231,12 @@ def test_publishing_marks_version_and_job_together(records: Records) -> None:
     held = claim(records)
     number = records.versions.reserve(held, "digits")
     assert records.versions.latest() == {}
-    assert records.versions.published(held, number=number, manifest={"a": 1}, result={"version": number})
+    assert records.versions.published(held, number=number, manifest=MANIFEST, result={"version": number})
     assert records.jobs.get(job.id).status is Status.SUCCEEDED
     assert records.versions.latest() == {"digits": 1}
-    assert records.versions.get("digits", 1).manifest == {"a": 1}
+    assert records.versions.get("digits", 1).manifest == MANIFEST
     assert [event.kind.value for event in records.jobs.events(job.id)][-2:] == ["version", "status"]
-    assert not records.versions.published(held, number=number, manifest={}, result={})
+    assert not records.versions.published(held, number=number, manifest=MANIFEST, result={})
 
 
 def test_lists_are_filtered_and_go_on_where_they_stopped(records: Records) -> None:
@@ -266,6 +267,8 @@ def test_a_data_set_name_belongs_to_one_content(records: Records) -> None:
 def test_workers_are_present_only_while_they_are_heard(records: Records) -> None:
     records.workers.seen("w1", {"slots": ["cpu"]})
     records.workers.seen("w1", {"slots": ["cpu", "short"]})
-    assert [worker.capabilities["slots"] for worker in records.workers.present(within_s=5)] == [["cpu", "short"]]
+    assert [worker.capabilities["slots"] for worker in records.workers.present(within_s=5)] == [
+        ["cpu", "short"]
+    ]
     records.workers.gone("w1")
     assert records.workers.present(within_s=5) == []
