@@ -167,11 +167,14 @@ def _predict(
     model: keras.Model, nesting: Nest, bound: Arrays, batch_size: int
 ) -> tuple[list[Sequence[object]], list[npt.NDArray[Any]]]:
     import keras
+    import tensorflow as tf
 
-    packed = keras.tree.pack_sequence_as(nesting, list(bound.values()))
+    # Keras takes strings as tensors only.
+    leaves = [tf.constant(array) if array.dtype.kind == "U" else array for array in bound.values()]
+    packed = keras.tree.pack_sequence_as(nesting, leaves)
     answer = model.predict(packed, batch_size=batch_size, verbose=0)
-    leaves = keras.tree.flatten_with_path(answer)
-    return [path for path, _ in leaves], [plain(np.asarray(leaf)) for _, leaf in leaves]
+    answers = keras.tree.flatten_with_path(answer)
+    return [path for path, _ in answers], [plain(np.asarray(leaf)) for _, leaf in answers]
 
 
 def _bind(inputs: Sequence[Input], features: Arrays) -> Arrays:

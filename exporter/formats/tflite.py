@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +20,8 @@ REQUIRES = ("tensorflow", "ai_edge_litert")
 RUNTIME = Runtime("ai-edge-litert", "ai_edge_litert.interpreter")
 
 CALIBRATION_ROWS = 256
+
+_REFUSED = re.compile(r"'tf\.\w+' op [\w -]+")
 
 
 class Options(FormatOptions):
@@ -53,8 +56,23 @@ def convert(saved_model: Path, destination: Path, options: Options, representati
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: _single_rows(representative, rows)
         recipe += f", int8 calibrated on {rows} rows, float32 in and out"
-    destination.write_bytes(converter.convert())
+    try:
+        content = converter.convert()
+    # The converter's own error type is private, and its message is a page of graph locations.
+    except Exception as error:
+        if reasons := refused_operations(str(error)):
+            raise ValueError(reasons) from error
+        raise
+    destination.write_bytes(content)
     return recipe
+
+
+def refused_operations(message: str) -> str:
+    """Pick out of the converter's message which operations it refused and why; empty when it names none."""
+    reasons = "; ".join(dict.fromkeys(_REFUSED.findall(message)))
+    if "TensorListReserve" in reasons:
+        reasons += ". A recurrent layer becomes TensorFlow Lite with `unroll: true` in its config"
+    return reasons
 
 
 def load(path: Path) -> Predict:
