@@ -28,7 +28,7 @@ _PREFIX_BYTES = 5
 
 
 class Application:
-    """Answers both protocols and counts what is in flight."""
+    """Answers both protocols."""
 
     def __init__(self, rest: Rest, rpc: Rpc, *, rest_timeout_s: float) -> None:
         self._rest = rest

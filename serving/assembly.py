@@ -67,7 +67,7 @@ class Assembly:
 
     def stop(self, timeout_s: float) -> bool:
         """Stop looking for versions and unload; False when a load is still running after the time."""
-        self.plane.ready = False
+        self.plane.drain()
         self._stopping.set()
         self._models.changed.set()
         if self._keeper.ident is None:

@@ -41,13 +41,17 @@ class DataPlane:
         self._labels_may_wait = labels_may_wait
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
         self.ready = False
+        self._draining = False
 
     def lease(self, target: Target) -> Lease:
         """Return the right to call the version meant.
 
         Raises:
-            RequestError: INVALID_ARGUMENT without a name, NOT_FOUND when nothing answers to it.
+            RequestError: INVALID_ARGUMENT without a name, NOT_FOUND when nothing answers to it, UNAVAILABLE
+                when the server is about to leave.
         """
+        if self._draining:
+            raise RequestError(Code.UNAVAILABLE, "the server is shutting down")
         _check_name(target)
         return self._models.lease(target.model, target.number, target.label)
 
@@ -65,6 +69,10 @@ class DataPlane:
             # A thread can't be cancelled, and the lease must outlive what it runs.
             await asyncio.wait([running])
             raise
+
+    def drain(self) -> None:
+        """Take no new request; those in flight go on."""
+        self.ready, self._draining = False, True
 
     def status(self, target: Target) -> list[VersionStatus]:
         """Return the states of the versions meant (all, without number and label), newest first."""

@@ -1,9 +1,10 @@
 """The command line: TensorFlow Serving's flags by their names and defaults, and two of our own."""
 
 import argparse
+import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,16 @@ def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
     flags = Flags(**{field.name: given[field.name] for field in fields(Flags) if field.name in given})
     _check(flags)
     return flags, notes
+
+
+def to_json(flags: Flags) -> str:
+    """Return the flags as a JSON object, to hand them to another process."""
+    return json.dumps(asdict(flags))
+
+
+def from_json(text: str) -> Flags:
+    """Read what `to_json` wrote."""
+    return Flags(**json.loads(text))
 
 
 def _check(flags: Flags) -> None:

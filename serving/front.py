@@ -5,13 +5,14 @@ returns the process's exit status. Everything behind it is the same `Application
 """
 
 import importlib
+import socket
 from typing import Protocol, cast
 
-from serving.errors import FlagError
+from serving.errors import FlagError, ServingError
 from serving.flags import Flags
 
 # In the order of preference; each is a module of `serving.fronts`.
-FRONTS = ("grpcio",)
+FRONTS = ("envoy", "grpcio")
 
 # Requests in flight get this long to end once the process is asked to leave.
 DRAIN_S = 6.0
@@ -46,6 +47,20 @@ def choose(name: str) -> tuple[str, Front]:
             return each, front
         reasons.append(f"{each}: {reason}")
     raise FlagError(f"--front={name} can't run here: {'; '.join(reasons)}")
+
+
+def check_ports(flags: Flags) -> None:
+    """Fail early when a port is taken, rather than after minutes of loading models.
+
+    Raises:
+        ServingError: the host isn't ours, or somebody listens on a port of it.
+    """
+    family = socket.AF_INET6 if ":" in flags.host else socket.AF_INET
+    for port in (flags.port, flags.rest_api_port):
+        try:
+            socket.create_server((flags.host, port), family=family).close()
+        except OSError as error:
+            raise ServingError(f"can't listen on {flags.host}:{port}: {error.strerror}") from error
 
 
 def _front(name: str) -> Front:

@@ -3,8 +3,9 @@
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from serving import front
+from serving import front, logs
 from serving.errors import FlagError, ServingError
 from serving.flags import parse
 
@@ -13,9 +14,7 @@ _log = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT and return 0; 1 when it can't serve, 2 for flags that make no sense."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname).1s %(name)s %(message)s"
-    )
+    logs.configure()
     try:
         flags, notes = parse(sys.argv[1:] if arguments is None else arguments)
         name, chosen = front.choose(flags.front)
@@ -26,6 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _log.warning("%s", note)
     _log.info("starting front=%s", name)
     try:
+        # Both are checked before TensorFlow is imported, which takes seconds.
+        front.check_ports(flags)
+        if flags.model_config_file:
+            from serving import config_file
+
+            config_file.read(Path(flags.model_config_file))
         return chosen.run(flags)
     except ServingError as error:
         _log.error("%s", error)

@@ -45,7 +45,7 @@ async def _serve(flags: Flags) -> int:
     _log.info("serving front=grpcio host=%s grpc=%d rest=%d", flags.host, flags.port, flags.rest_api_port)
     await stopping.wait()
     _log.info("draining")
-    assembly.plane.ready = False
+    assembly.plane.drain()
     await asyncio.gather(grpc_server.stop(DRAIN_S), http_server.stop())
     if not assembly.stop(timeout_s=0.5):
         _leave()

@@ -53,15 +53,16 @@ class ModelServer:
             f"127.0.0.1:{self.port}", options=[("grpc.max_receive_message_length", -1)]
         )
 
-    def call(self, method, request, timeout_s=20):
+    def stub(self, method):
         service, _, response = _METHODS[method]
-        path = f"/tensorflow.serving.{service}/{method}"
-        stub = self.channel.unary_unary(
-            path,
+        return self.channel.unary_unary(
+            f"/tensorflow.serving.{service}/{method}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=response.FromString,
         )
-        return stub(request, timeout=timeout_s)
+
+    def call(self, method, request, timeout_s=20):
+        return self.stub(method)(request, timeout=timeout_s)
 
     def get(self, path, method="GET", body=None, headers=None):
         """Return status and JSON document, of errors too."""
@@ -109,12 +110,13 @@ class ModelServer:
 
     def stop(self, number=signal.SIGTERM, timeout_s=15) -> float:
         """Ask the server to leave; return how long that took."""
-        self.channel.close()
         started = time.monotonic()
         if self.process.poll() is None:
             self.process.send_signal(number)
         self.process.wait(timeout_s)
-        return time.monotonic() - started
+        took_s = time.monotonic() - started
+        self.channel.close()
+        return took_s
 
 
 def free_port() -> int:
