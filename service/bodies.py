@@ -96,10 +96,11 @@ class DatasetBody(BaseModel):
 
 
 class ModelBody(BaseModel):
-    """A model and its newest version."""
+    """A model and its published versions, newest first."""
 
     name: str
     latest: int
+    versions: list[int]
 
 
 class ServingBody(BaseModel):

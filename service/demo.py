@@ -20,12 +20,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+import examples
+from examples.data import write_digits
 from fitserve import Client, Job, ModelVersion, Predictor
 from fitserve.progress import watch_job
 from service.settings import Settings
 from service.up import Stack, free_addresses
 
-SPEC = Path(__file__).parent.parent / "examples" / "digits.json"
+SPEC = Path(examples.__file__).parent / "digits.json"
 LEAST_ACCURACY = 0.97
 FLOAT_TOLERANCE = 1e-5
 INT8_ACCURACY_LOSS = 0.02
@@ -71,15 +73,6 @@ def run_demo(console: Console, *, keep: bool) -> int:
     return 1 if checks.broken else 0
 
 
-def write_digits(path: Path) -> None:
-    """The 1,797 handwritten digits of scikit-learn: `x` float32 (rows, 8, 8, 1) in 0..16, `y` int64 (rows,)."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    x = digits.images.astype(np.float32)[..., np.newaxis]
-    np.savez_compressed(path, x=x, y=digits.target.astype(np.int64))
-
-
 @contextmanager
 def _stack(home: Path, console: Console) -> Iterator[Stack]:
     console.rule("start the stack")
@@ -117,7 +110,7 @@ def _walk(client: Client, stack: Stack, home: Path, checks: Checks) -> None:
 
 
 def _predict(client: Client, stack: Stack, home: Path, version: ModelVersion, checks: Checks) -> None:
-    """Ask serving over gRPC and REST for rows whose answers the trained Keras model gave when it was exported."""
+    """Ask serving over gRPC and REST for rows whose answers the trained model gave when it was exported."""
     client.download(version.model, version.version, "samples", home / "samples.npz")
     with np.load(home / "samples.npz") as samples:
         inputs = {
@@ -163,7 +156,7 @@ def _table(job: Job, version: ModelVersion) -> Table:
         caption="\n".join(f"{name}: {url}" for name, url in version.raw["urls"].items()),
         caption_justify="left",
     )
-    for column in ("artifact", "size", "largest difference", "latency, 1 row", "latency, 64 rows"):
+    for column in ("artifact", "size", "max difference", "ms, 1 row", "ms, 64 rows"):
         table.add_column(column, justify="left" if column == "artifact" else "right", no_wrap=True)
     for artifact in _artifacts(job):
         parity, latency = artifact.get("parity"), artifact.get("latency_ms") or {}
@@ -171,7 +164,7 @@ def _table(job: Job, version: ModelVersion) -> Table:
             artifact["name"],
             f"{artifact['size_bytes'] / 1024:.1f} KiB",
             f"{parity['max_abs_diff']:.1e}" if parity else "-",
-            *(f"{latency[rows]['median']:.3f} ms" if rows in latency else "-" for rows in ("1", "64")),
+            *(f"{latency[rows]['median']:.3f}" if rows in latency else "-" for rows in ("1", "64")),
         )
     return table
 
@@ -186,6 +179,5 @@ def _accuracy(job: Job) -> float:
 
 
 def _accuracy_delta(parity: Mapping[str, Any]) -> float:
-    return max(
-        abs(output["metric"]["model"] - output["metric"]["artifact"]) for output in parity["outputs"].values()
-    )
+    metrics = [output["metric"] for output in parity["outputs"].values()]
+    return max(abs(float(metric["model"]) - float(metric["artifact"])) for metric in metrics)

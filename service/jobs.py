@@ -8,11 +8,11 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
-from exporter.entries import ExportEntry
+from exporter.entries import ExportEntry, with_saved_model
 from trainer.spec import SpecModel, TrainSpec
 
 MODEL_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
@@ -128,6 +128,11 @@ class JobSpec(TrainSpec):
     labels: dict[
         Annotated[str, StringConstraints(max_length=63)], Annotated[str, StringConstraints(max_length=255)]
     ] = Field(default_factory=dict, max_length=32, description="Words of your own to find the job by.")
+
+    @model_validator(mode="after")
+    def _exports_agree(self) -> Self:
+        with_saved_model(self.export)  # two artifacts of one name, or two SavedModels, are refused there
+        return self
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,11 +30,23 @@ def _fault(error: Mapping[str, Any], body: object, schema: Mapping[str, Any]) ->
     if error["type"] == "extra_forbidden":
         valid = sorted(_fields_at(schema, path[:-1]))
         detail = f"unknown field {path[-1]!r}; {_nearest(str(path[-1]), valid)}"
+    elif error["type"] == "union_tag_invalid":
+        # The context is lost where errors of one validator pass through another; the sentence has it all.
+        tag, word, *valid = re.findall(r"'([^']*)'", detail)
+        path.append(word)
+        detail = f"unknown {word} {tag!r}; {_nearest(tag, valid)}"
     elif missing:
         detail = "this field is required"
-    elif error["type"] not in ("value_error", "assertion_error") and "Received" not in detail:
-        detail = f"{detail}. Received: {_short(error['input'])}"
+    elif _is_plain(detail):
+        detail = f"{detail}. Received: {_short(_value_at(body, path))}"
     return Fault(pointer_of(path), detail)
+
+
+def _is_plain(detail: str) -> bool:
+    """Whether it is one of pydantic's own sentences, which don't show the value."""
+    return detail.startswith(
+        ("Input should", "String should", "List should", "Dictionary should", "Value should")
+    )
 
 
 def _path_in(body: object, loc: Sequence[str | int], *, missing: bool) -> Iterator[str | int]:
@@ -41,13 +54,19 @@ def _path_in(body: object, loc: Sequence[str | int], *, missing: bool) -> Iterat
     here = body
     for index, part in enumerate(loc):
         last = index == len(loc) - 1
-        if (isinstance(here, Mapping) and part in here) or (
-            isinstance(here, list) and isinstance(part, int) and 0 <= part < len(here)
-        ):
+        if isinstance(here, Mapping) and part in here:
+            here = here[str(part)]
+        elif isinstance(here, list) and isinstance(part, int) and 0 <= part < len(here):
             here = here[part]
         elif not (last and missing):
             continue
         yield part
+
+
+def _value_at(body: object, path: Sequence[str | int]) -> object:
+    for part in path:
+        body = body[part]  # type: ignore[index]  # the path was taken from this body
+    return body
 
 
 def _fields_at(schema: Mapping[str, Any], path: Sequence[str | int]) -> set[str]:

@@ -87,7 +87,7 @@ def _column_faults(data: Mapping[str, Any], dataset: Dataset) -> list[Fault]:
 
 
 def _named_columns(data: Mapping[str, Any]) -> list[tuple[list[str | int], str]]:
-    """Every column the data section names, with its place: a name, a list of names, or a mapping to either."""
+    """Every column the data section names, with its place: a name, a list, or a mapping to either."""
     found: list[tuple[list[str | int], str]] = []
 
     def walk(path: list[str | int], value: object) -> None:

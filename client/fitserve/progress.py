@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -59,9 +58,6 @@ class _State:
         self.phase = job.phase
         self.position = Progress.of({})
         self.metrics: dict[str, float] = {}
-        # The events told before this moment come at once, so speed is measured from here on only.
-        self._from_fraction = (job.progress.fraction if job.progress else None) or 0.0
-        self._from_s = time.monotonic()
         self._estimated = job.estimated_finish_at
         self._asked_epochs: int | None = ((job.raw.get("spec") or {}).get("fit") or {}).get("epochs")
 
@@ -72,6 +68,8 @@ class _State:
             self.phase = event.data.get("phase", self.phase)
         elif event.kind == "progress":
             self.position = Progress.of(event.data)
+            if told := event.data.get("estimated_finish_at"):
+                self._estimated = datetime.fromisoformat(told)
             self.metrics |= _metrics(event.data.get("metrics") or {})
         elif event.kind == "metric":
             self.metrics = _metrics(event.data)
@@ -83,13 +81,10 @@ class _State:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds to the end of training, guessed from the speed since the watch began."""
-        gained = (self.position.fraction or 0.0) - self._from_fraction
-        if gained > 0 and self.position.fraction is not None:
-            return (1 - self.position.fraction) * (time.monotonic() - self._from_s) / gained
-        if self._estimated is not None:
-            return max(0.0, (self._estimated - datetime.now(UTC)).total_seconds())
-        return None
+        """Seconds to the end of training, as the server estimates it."""
+        if self._estimated is None:
+            return None
+        return max(0.0, (self._estimated - datetime.now(UTC)).total_seconds())
 
 
 class _Show(Protocol):

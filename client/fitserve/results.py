@@ -76,7 +76,9 @@ class Artifact:
     size_bytes: int | None
     sha256: str | None
     max_abs_diff: float | None
-    latency_ms: float | None
+    """The largest difference from the trained model in any output; None where nothing is predicted."""
+    latency_ms: Mapping[int, float]
+    """The median time of one call in the artifact's own runtime, by rows a call."""
     raw: Document
 
     @classmethod
@@ -87,8 +89,10 @@ class Artifact:
             format=str(raw.get("format", raw["name"])),
             size_bytes=raw.get("size_bytes"),
             sha256=raw.get("sha256"),
-            max_abs_diff=raw.get("max_abs_diff"),
-            latency_ms=raw.get("latency_ms"),
+            max_abs_diff=(raw.get("parity") or {}).get("max_abs_diff"),
+            latency_ms={
+                int(rows): float(figures["median"]) for rows, figures in (raw.get("latency_ms") or {}).items()
+            },
             raw=raw,
         )
 

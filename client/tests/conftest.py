@@ -72,8 +72,8 @@ class FakeApi:
                     "name": "tflite",
                     "format": "tflite",
                     "size_bytes": 12_345,
-                    "max_abs_diff": 3e-8,
-                    "latency_ms": 0.2,
+                    "parity": {"agrees": True, "max_abs_diff": 3e-8},
+                    "latency_ms": {"1": {"median": 0.2, "p99": 0.3}, "64": {"median": 0.9, "p99": 1.1}},
                 }
             ],
         }

@@ -185,7 +185,7 @@ def _export(
 
 
 def _targets(trained: Trained) -> Any:  # noqa: ANN401 - one array, or arrays by output name
-    """The targets as the exporter wants them: a single one belongs to the single output, whatever its column."""
+    """The targets as the exporter wants them: a single one belongs to the single output, whatever its name."""
     targets = trained.held_out.targets
     return next(iter(targets.values())) if len(targets) == 1 else targets
 
@@ -200,7 +200,7 @@ def _entry(artifact: Artifact) -> dict[str, Any]:
 def _write_samples(trained: Trained, staging: Path) -> dict[str, Any]:
     """Keep a few held-out rows and the trained model's own answers, so that anybody can check a server.
 
-    The file is an npz: `inputs/<name>` and `outputs/<name>`, each of shape (rows, ...), named as in the signature.
+    The file is an npz: `inputs/<name>` and `outputs/<name>`, (rows, ...), named as in the signature.
     """
     import numpy as np
 

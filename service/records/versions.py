@@ -113,17 +113,26 @@ class VersionRecords:
         with self._database.read() as connection:
             return [_version(row) for row in connection.execute(query)]
 
-    def latest(self, *, after: str = "", limit: int | None = None) -> dict[str, int]:
-        """Every model with a published version, in order of name after `after`, and its newest number."""
-        query = (
-            select(versions.c.model, func.max(versions.c.number))
-            .where(versions.c.status == "published", versions.c.model > after)
-            .group_by(versions.c.model)
+    def numbers(self, *, after: str = "", limit: int | None = None) -> dict[str, list[int]]:
+        """Models with a published version, by name from after `after` on, and their numbers, newest first."""
+        published = versions.c.status == "published"
+        names = (
+            select(versions.c.model)
+            .where(published, versions.c.model > after)
+            .distinct()
             .order_by(versions.c.model)
             .limit(limit)
         )
+        query = (
+            select(versions.c.model, versions.c.number)
+            .where(published, versions.c.model.in_(names.scalar_subquery()))
+            .order_by(versions.c.model, versions.c.number.desc())
+        )
+        found: dict[str, list[int]] = {}
         with self._database.read() as connection:
-            return {model: number for model, number in connection.execute(query)}  # noqa: C416 - rows, not pairs
+            for model, number in connection.execute(query):
+                found.setdefault(model, []).append(number)
+        return found
 
     def under_lock(self, write: Callable[[dict[str, int]], None]) -> None:
         """Call `write` with the newest published number of every model while no other process may do so.

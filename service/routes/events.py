@@ -39,7 +39,7 @@ async def get_events(
     limit: Annotated[int, Query(ge=1, le=100)] = 100,
     last_event_id: Annotated[int | None, Header(ge=0)] = None,
 ) -> Response | Page[EventBody]:
-    """Events in order. With `Accept: text/event-stream` they stream, and the stream ends after the last one."""
+    """Events in order; with `Accept: text/event-stream` as a stream, which ends after the terminal one."""
     if await asyncio.to_thread(here.records.jobs.get, job_id) is None:
         raise NotFoundError(f"there is no job {job_id!r}")
     if "text/event-stream" in request.headers.get("Accept", ""):

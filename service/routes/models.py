@@ -39,11 +39,11 @@ def list_models(
     here: Here, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Page[ModelBody]:
     """Models with a published version, by name."""
-    found = list(here.records.versions.latest(after=after_cursor(after) or "", limit=limit + 1).items())
+    found = list(here.records.versions.numbers(after=after_cursor(after) or "", limit=limit + 1).items())
     shown = found[:limit]
     more = len(found) > limit
     return Page(
-        data=[ModelBody(name=name, latest=latest) for name, latest in shown],
+        data=[ModelBody(name=name, latest=numbers[0], versions=numbers) for name, numbers in shown],
         has_more=more,
         next=cursor_of(shown[-1][0]) if more else None,
     )
@@ -106,6 +106,16 @@ async def predict_latest(model: str, request: Request, here: Here) -> Response:
 async def predict_version(model: str, number: int, request: Request, here: Here) -> Response:
     """The same, of one version."""
     return await _proxy(here, f"/v1/models/{model}/versions/{number}:predict", request)
+
+
+@router.post(
+    "/models/{model}/labels/{label}:predict",
+    response_model=None,
+    responses=responses(HTTPStatus.BAD_REQUEST),
+)
+async def predict_label(model: str, label: str, request: Request, here: Here) -> Response:
+    """The same, of the version that carries the label in serving."""
+    return await _proxy(here, f"/v1/models/{model}/labels/{label}:predict", request)
 
 
 async def _proxy(here: Context, path: str, request: Request) -> Response:

@@ -1,0 +1,237 @@
+"""Jobs from POST to prediction, against real processes."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from fitserve import Client, Predictor, ProblemError
+from tests.acceptance.stack import FITSERVE, RunningStack, example, wait_for
+
+
+@pytest.fixture(scope="session")
+def digits(client: Client, data: Path) -> str:
+    return client.upload(data / "digits.npz", name="digits").id
+
+
+@pytest.fixture(scope="session")
+def breast_cancer(client: Client, data: Path) -> str:
+    return client.upload(data / "breast_cancer.csv", name="breast-cancer").id
+
+
+@pytest.fixture(scope="session")
+def tabular(client: Client, breast_cancer: str):
+    """The example on a CSV, trained once for the tests that only look at what came out."""
+    job = client.submit(example("breast_cancer"))
+    return client.wait(job.id, timeout_s=240)
+
+
+def test_an_upload_is_answered_with_its_schema(client: Client, breast_cancer: str) -> None:
+    dataset = client.dataset(breast_cancer)
+    assert (dataset.status, dataset.kind) == ("ready", "csv")
+    names = [column["name"] for column in dataset.raw["schema"]["columns"]]
+    assert dataset.raw["schema"]["rows"] == 569
+    assert names[0] == "mean_radius"
+    assert names[-1] == "benign"
+    assert dataset.raw["statistics"]["benign"]["maximum"] == 1
+
+
+def test_a_tabular_job_trains_on_a_csv_and_is_published(tabular) -> None:
+    assert tabular.status == "succeeded", tabular.error
+    assert tabular.raw["metrics"]["test"]["accuracy"] >= 0.92
+    assert tabular.raw["result"]["version"] == 1
+    moves = [move["status"] for move in tabular.raw["transitions"]]
+    assert moves == ["queued", "running", "succeeded"]
+    for artifact in tabular.raw["result"]["artifacts"]:
+        if artifact.get("parity"):
+            assert artifact["parity"]["max_abs_diff"] <= 1e-5, artifact["name"]
+
+
+def test_events_are_numbered_from_one_and_stream_the_same(client: Client, stack, tabular) -> None:
+    events = list(client.events(tabular.id))
+    assert [event.id for event in events] == list(range(1, len(events) + 1))
+    assert [event.kind for event in events if event.kind in ("version", "status")][-2:] == [
+        "version",
+        "status",
+    ]
+    epochs = [event.data["epoch"] for event in events if event.kind == "metric"]
+    assert epochs == list(range(1, len(epochs) + 1))
+    page = httpx.get(
+        f"{stack.addresses.api}/v1/jobs/{tabular.id}/events?after=2&limit=3",
+        headers={"Authorization": f"Bearer {stack.token}"},
+    ).json()
+    assert [event["id"] for event in page["data"]] == [3, 4, 5]
+    assert (page["has_more"], page["next"]) == (True, "5")
+
+
+def test_the_version_answers_as_keras_did_over_grpc_rest_and_the_api(
+    client: Client, stack: RunningStack, tabular, tmp_path: Path
+) -> None:
+    version = client.version("breast-cancer", 1, wait_s=30)
+    assert version.serving.state == "AVAILABLE"
+    samples = np.load(client.download("breast-cancer", 1, "samples", tmp_path / "samples.npz"))
+    rows, expected = samples["inputs/features"], next(samples[name] for name in samples if "outputs/" in name)
+    with Predictor(stack.addresses.serving_grpc) as predictor:
+        np.testing.assert_allclose(predictor.predict("breast-cancer", rows).output, expected, atol=1e-5)
+    body = {"instances": rows.tolist()}
+    rest = httpx.post(f"{stack.addresses.serving_rest}/v1/models/breast-cancer:predict", json=body).json()
+    np.testing.assert_allclose(rest["predictions"], expected, atol=1e-5)
+    proxied = client.predict("breast-cancer", rows.tolist())
+    np.testing.assert_allclose(proxied, expected, atol=1e-5)
+
+
+def test_an_artifact_has_the_digest_of_its_manifest_and_a_tar_is_the_same_each_time(
+    client: Client, stack: RunningStack, tabular
+) -> None:
+    version = client.version("breast-cancer", 1)
+    digests = {artifact["name"]: artifact["sha256"] for artifact in version.raw["artifacts"]}
+    assert {"saved_model", "tflite", "onnx", "weights", "samples"} <= set(digests)
+    for name, digest in digests.items():
+        url = f"{stack.addresses.api}/v1/models/breast-cancer/versions/1/artifacts/{name}"
+        answer = httpx.get(url, headers={"Authorization": f"Bearer {stack.token}"})
+        assert answer.headers["ETag"] == f'"{digest}"'
+        assert hashlib.sha256(answer.content).hexdigest() == digest, name
+
+
+def test_a_bad_spec_is_refused_with_every_pointer_before_anything_is_queued(
+    client: Client, breast_cancer: str
+) -> None:
+    spec = example("breast_cancer")
+    spec["model"]["layers"][1]["class_name"] = "Dens"
+    spec["model"]["layers"][4]["config"]["units"] = "one"
+    spec["data"]["features"][3] = "mean_aera"
+    spec["fit"]["epochs"] = "many"
+    spec["epoch"] = 3
+    before = [job.id for job in client.jobs()]
+    with pytest.raises(ProblemError) as refused:
+        client.submit(spec)
+    problem = refused.value
+    assert (problem.status, problem.code) == (422, "invalid_spec")
+    told = {error.pointer: error.detail for error in problem.errors}
+    assert set(told) == {
+        "/model/layers/1/class_name",
+        "/model/layers/4/config/units",
+        "/data/features/3",
+        "/fit/epochs",
+        "/epoch",
+    }
+    assert "Dense" in told["/model/layers/1/class_name"]
+    assert "mean_area" in told["/data/features/3"]
+    assert [job.id for job in client.jobs()] == before
+
+
+def test_a_text_cell_in_a_number_column_ends_the_job_with_its_place(
+    client: Client, data: Path, tmp_path: Path
+) -> None:
+    lines = (data / "breast_cancer.csv").read_text().splitlines()
+    cells = lines[17].split(",")
+    cells[2] = "n/a?"
+    lines[17] = ",".join(cells)
+    (tmp_path / "broken.csv").write_text("\n".join(lines))
+    client.upload(tmp_path / "broken.csv", name="broken")
+    spec = example("breast_cancer", name="broken")
+    spec["data"] |= {"uri": "dataset://broken", "columns": {"mean_perimeter": {"kind": "number"}}}
+    job = client.wait(client.submit(spec).id, timeout_s=120)
+    assert job.status == "failed"
+    assert job.error.code == "invalid_data"
+    assert job.raw["error"]["location"] == {"row": 17, "column": "mean_perimeter"}
+
+
+def test_a_running_job_is_cancelled_soon_and_leaves_nothing(
+    client: Client, stack: RunningStack, digits: str
+) -> None:
+    job = client.submit(example("digits", name="cancelled", fit={"epochs": 1000}))
+    wait_for(lambda: client.job(job.id).progress is not None)
+    asked = time.monotonic()
+    client.cancel(job.id)
+    job = client.wait(job.id, timeout_s=30)
+    assert job.status == "cancelled"
+    assert time.monotonic() - asked < 6
+    assert [move["status"] for move in job.raw["transitions"]] == [
+        "queued",
+        "running",
+        "cancelling",
+        "cancelled",
+    ]
+    assert client.cancel(job.id).status == "cancelled"
+    assert not list((stack.home / "store").glob("cancelled/*"))
+    assert [model.name for model in client.models() if model.name == "cancelled"] == []
+
+
+def test_the_same_key_makes_one_job(client: Client, breast_cancer: str) -> None:
+    spec = example("breast_cancer", name="keyed", fit={"epochs": 1})
+    jobs = {client.submit(spec, idempotency_key="once").id for _ in range(3)}
+    assert len(jobs) == 1
+    client.cancel(jobs.pop())
+
+
+def test_a_second_version_takes_over_without_a_failed_request(
+    client: Client, stack: RunningStack, digits: str
+) -> None:
+    """Four threads ask all the time; each sees version 1, then version 2, and no error."""
+    quick = example("digits", name="swap", fit={"epochs": 2}, export=[])
+    first = client.wait(client.submit(quick).id, timeout_s=240)
+    assert first.status == "succeeded", first.error
+    client.version("swap", 1, wait_s=30)
+    rows = np.zeros((1, 8, 8, 1), np.float32)
+    stop = threading.Event()
+    seen: list[list[int]] = [[] for _ in range(4)]
+    failures: list[Exception] = []
+
+    def ask(versions: list[int]) -> None:
+        with Predictor(stack.addresses.serving_grpc) as predictor:
+            while not stop.is_set():
+                try:
+                    versions.append(predictor.predict("swap", rows).version)
+                except Exception as error:
+                    failures.append(error)
+                time.sleep(0.01)
+
+    threads = [threading.Thread(target=ask, args=(versions,)) for versions in seen]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    second = client.wait(client.submit(quick).id, timeout_s=240)
+    assert second.raw["result"]["version"] == 2
+    client.version("swap", 2, wait_s=30)
+    wait_for(lambda: all(versions[-1] == 2 for versions in seen), within_s=30)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    requests = sum(len(versions) for versions in seen)
+    assert requests / (time.monotonic() - began) >= 50
+    for versions in seen:
+        changes = [pair for pair in itertools.pairwise(versions) if pair[0] != pair[1]]
+        assert changes == [(1, 2)]
+
+
+def test_the_command_line_submits_watches_and_predicts(
+    stack: RunningStack, digits: str, tmp_path: Path
+) -> None:
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps(example("digits", name="cli", fit={"epochs": 2}, export=[])))
+    environment = {"FITSERVE_HOME": str(stack.home), "PATH": "/usr/bin:/bin"}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [FITSERVE, *words], env=environment, capture_output=True, text=True, check=False
+        )
+
+    watched = run("submit", str(spec), "--watch")
+    assert watched.returncode == 0, watched.stderr
+    assert "epoch 2/2" in watched.stdout
+    assert "published cli version 1" in watched.stdout
+    wait_for(lambda: run("predict", "cli", "--instances", json.dumps([[[[0.0]] * 8] * 8])).returncode == 0)
+    refused = run("submit", str(tmp_path / "spec.json"), "--json", "--set", "fit.epochs=many")
+    assert refused.returncode == 2
+    assert "/fit/epochs" in refused.stdout + refused.stderr
