@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from serving.config_file import ModelSettings
 from serving.errors import Code, LoadError, RequestError
-from serving.loader import Servable
+
+if TYPE_CHECKING:
+    from serving.loader import Servable
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ class Version:
     path: Path
     state: State = State.START
     error: str = ""
-    servable: Servable | None = None
+    servable: "Servable | None" = None
     in_flight: int = 0
     attempts: int = 0
     retry_at: float = 0.0
@@ -65,7 +68,7 @@ class Model:
 class Lease:
     """The right to call one version; while it is held, that version isn't unloaded."""
 
-    def __init__(self, models: "Models", model: str, version: Version, servable: Servable) -> None:
+    def __init__(self, models: "Models", model: str, version: Version, servable: "Servable") -> None:
         self.model = model
         self.number = version.number
         self.servable = servable
@@ -94,7 +97,7 @@ class Models:
     """All models of the server; one thread brings them up and down (`reconcile`), any thread leases them."""
 
     def __init__(
-        self, load: Callable[[Path], Servable], *, max_retries: int = 5, retry_interval_s: float = 60.0
+        self, load: "Callable[[Path], Servable]", *, max_retries: int = 5, retry_interval_s: float = 60.0
     ) -> None:
         self._load = load
         self._max_retries = max_retries
@@ -253,13 +256,14 @@ class Models:
                 for each in model.versions.values()
                 if each.state is State.UNLOADING and each.in_flight == 0
             ]
-            self._forget(model, wanted)
         for version in closing:
             if version.servable is not None:
                 version.servable.close()
             with self._lock:
                 version.servable, version.state = None, State.END
             _log.info("version_unloaded model=%s version=%d", name, version.number)
+        with self._lock:
+            self._forget(model, wanted)
 
     def _forget(self, model: Model, wanted: Mapping[int, Path]) -> None:
         ended = sorted(

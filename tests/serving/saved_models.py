@@ -1,7 +1,7 @@
 """Write the SavedModels that the tests serve into the folder given, with answers.npz beside them.
 
 `sum/1` and `sum/2` are plain modules with two signatures whose answers tell the version; `dense` is a Keras
-export; `text` takes and gives strings; `slow` takes half a second.
+export; `text` takes and gives strings; `slow` takes half a second; `version_1_graph` is of TensorFlow 1.
 """
 
 import os
@@ -52,6 +52,40 @@ class Slow(tf.Module):
         return {"y": x + tf.cast(count[0], tf.float32) * 0 + tf.reduce_sum(count[1]) * 0}
 
 
+def save_version_1_graph(folder: Path) -> None:
+    """Write a SavedModel as TensorFlow 1 made them: a graph, a variable, and a table's asset file."""
+    vocabulary = folder.parent / "vocabulary.txt"
+    vocabulary.write_text("zero\none\ntwo\n")
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        words = tf.compat.v1.placeholder(tf.string, (None,), name="words")
+        offset = tf.compat.v1.get_variable(
+            "offset", initializer=tf.constant(10, tf.int64), use_resource=False
+        )
+        asset = tf.constant(str(vocabulary))
+        tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.ASSET_FILEPATHS, asset)
+        initializer = tf.lookup.TextFileInitializer(
+            asset,
+            tf.string,
+            tf.lookup.TextFileIndex.WHOLE_LINE,
+            tf.int64,
+            tf.lookup.TextFileIndex.LINE_NUMBER,
+        )
+        table = tf.lookup.StaticHashTable(initializer, -1)
+        session.run([offset.initializer, tf.compat.v1.tables_initializer()])
+        builder = tf.compat.v1.saved_model.Builder(str(folder))
+        signature = tf.compat.v1.saved_model.predict_signature_def(
+            {"words": words}, {"ids": table.lookup(words) + offset, "constant": tf.constant([1.5])}
+        )
+        builder.add_meta_graph_and_variables(
+            session,
+            ["serve"],
+            {"serving_default": signature},
+            assets_collection=tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.ASSET_FILEPATHS),
+            main_op=tf.compat.v1.tables_initializer(),
+        )
+        builder.save()
+
+
 def main(folder: Path) -> None:
     for version in (1, 2):
         module = Sum(version)
@@ -61,6 +95,7 @@ def main(folder: Path) -> None:
     tf.saved_model.save(text, str(folder / "text"), signatures=text.shout)
     slow = Slow()
     tf.saved_model.save(slow, str(folder / "slow"), signatures=slow.wait)
+    save_version_1_graph(folder / "version_1_graph")
     keras.utils.set_random_seed(7)
     dense = keras.Sequential(
         [keras.Input((20,), name="features"), keras.layers.Dense(8, "relu"), keras.layers.Dense(5, "softmax")]

@@ -1,0 +1,192 @@
+import pytest
+
+from serving.config_file import All, Latest, ModelSettings, Specific
+from serving.errors import LoadError, RequestError
+from serving.lifecycle import MOST_ENDED, Models, State
+
+LATEST = Latest()
+
+
+class Loader:
+    """Stands where TensorFlow does: remembers what was loaded and closed, and fails where it is told to."""
+
+    def __init__(self):
+        self.events, self.failing = [], set()
+
+    def __call__(self, path):
+        number = int(path.name)
+        self.events.append(("load", number))
+        if number in self.failing:
+            raise LoadError(f"{path}: damaged")
+        return Loaded(self.events, number)
+
+
+class Loaded:
+    def __init__(self, events, number):
+        self.events, self.number = events, number
+
+    def close(self):
+        self.events.append(("close", self.number))
+
+
+@pytest.fixture
+def loader():
+    return Loader()
+
+
+@pytest.fixture
+def models(loader):
+    return Models(loader, max_retries=1, retry_interval_s=0)
+
+
+@pytest.fixture
+def base(tmp_path):
+    return tmp_path / "m"
+
+
+def add(base, *numbers):
+    for number in numbers:
+        (base / str(number)).mkdir(parents=True)
+        (base / str(number) / "saved_model.pb").touch()
+
+
+def states(models):
+    return {each.number: each.state for each in models.status("m")}
+
+
+def serve(models, base, policy=LATEST, labels=()):
+    models.configure([ModelSettings("m", base, policy, dict(labels))])
+    models.reconcile()
+
+
+def test_the_new_version_is_loaded_before_the_old_one_goes(models, loader, base):
+    add(base, 1)
+    serve(models, base)
+    add(base, 2)
+
+    models.reconcile()
+
+    assert loader.events == [("load", 1), ("load", 2), ("close", 1)]
+    assert states(models) == {2: State.AVAILABLE, 1: State.END}
+
+
+def test_a_version_in_use_is_unloaded_only_when_its_last_request_is_answered(models, loader, base):
+    add(base, 1)
+    serve(models, base)
+    lease = models.lease("m")
+    add(base, 2)
+    models.reconcile()
+    assert states(models)[1] is State.UNLOADING
+    assert ("close", 1) not in loader.events
+    assert models.lease("m").number == 2
+
+    with lease:
+        pass
+    assert models.changed.is_set()
+    models.reconcile()
+
+    assert states(models)[1] is State.END
+
+
+def test_a_new_version_that_fails_leaves_the_old_one_serving_and_is_tried_again(models, loader, base):
+    add(base, 1)
+    serve(models, base)
+    loader.failing = {2}
+    add(base, 2)
+
+    for _ in range(4):
+        models.reconcile()
+
+    assert loader.events.count(("load", 2)) == 2
+    assert states(models) == {2: State.END, 1: State.AVAILABLE}
+    assert models.status("m", 2)[0].error.endswith("damaged")
+    assert models.lease("m").number == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "served"),
+    [(Latest(), {3}), (Latest(2), {2, 3}), (All(), {1, 2, 3}), (Specific(frozenset({1, 9})), {1})],
+)
+def test_the_policy_chooses_the_versions(models, base, policy, served):
+    add(base, 1, 2, 3)
+
+    serve(models, base, policy)
+
+    assert set(states(models)) == served
+
+
+def test_only_whole_numbered_folders_count(models, base):
+    add(base, 1)
+    (base / "2").mkdir()
+    for name in ("x3", ".staging-j-1", "4.5", "\u0665"):
+        (base / name).mkdir()
+        (base / name / "saved_model.pb").touch()
+
+    serve(models, base)
+
+    assert set(states(models)) == {1}
+
+
+def test_an_emptied_base_path_unloads_and_a_missing_one_does_not(models, base, tmp_path):
+    add(base, 1)
+    serve(models, base)
+
+    base.rename(tmp_path / "away")
+    models.reconcile()
+    assert states(models) == {1: State.AVAILABLE}
+
+    base.mkdir()
+    models.reconcile()
+    assert states(models) == {1: State.END}
+
+
+def test_a_label_stays_until_its_new_version_answers(models, loader, base):
+    add(base, 1)
+    serve(models, base, Specific(frozenset({1})), {"stable": 1})
+    loader.failing = {2}
+    add(base, 2)
+
+    serve(models, base, Specific(frozenset({1, 2})), {"stable": 2})
+    assert models.lease("m", label="stable").number == 1
+
+    loader.failing = set()
+    models.reconcile()
+    assert models.lease("m", label="stable").number == 2
+
+
+def test_a_label_that_is_no_longer_wished_for_is_gone(models, base):
+    add(base, 1)
+    serve(models, base, labels={"stable": 1})
+    serve(models, base)
+
+    with pytest.raises(RequestError, match="Unrecognized servable version label: stable"):
+        models.lease("m", label="stable")
+
+
+def test_a_version_that_was_unloaded_can_come_back(models, base):
+    add(base, 1, 2)
+    serve(models, base)
+    serve(models, base, Specific(frozenset({1})))
+    serve(models, base, Specific(frozenset({2})))
+
+    assert states(models) == {2: State.AVAILABLE, 1: State.END}
+
+
+def test_the_list_of_ended_versions_does_not_grow_for_ever(models, base):
+    for number in range(1, 20):
+        add(base, number)
+        serve(models, base)
+
+    assert len(states(models)) == 1 + MOST_ENDED
+
+
+def test_a_model_that_is_no_longer_listed_goes(models, loader, base):
+    add(base, 1)
+    serve(models, base)
+
+    models.configure([])
+    models.reconcile()
+
+    assert loader.events[-1] == ("close", 1)
+    with pytest.raises(RequestError, match=r"Servable not found for request: Latest\(m\)"):
+        models.lease("m")

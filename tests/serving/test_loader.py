@@ -1,0 +1,122 @@
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from serving import tensors
+from serving.errors import Code, LoadError, RequestError
+from serving.loader import LoadOptions, load
+from serving.warmup import WARMUP_FILE
+
+
+@pytest.fixture(scope="module")
+def total(saved_models):
+    servable = load(saved_models / "sum" / "1", LoadOptions())
+    yield servable
+    servable.close()
+
+
+def ones(rows, dtype=np.float32):
+    return np.ones((rows, 3), dtype)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7])
+def test_any_batch_size_runs(total, rows):
+    plan = total.plan("", ["a", "b"], ())
+
+    version, y = total.run(plan, {"a": ones(rows), "b": ones(rows)})
+
+    assert plan.outputs == ("version", "y")
+    assert (version.shape, y.shape) == ((rows,), (rows, 3))
+    assert (y == 2).all()
+
+
+def test_the_order_of_inputs_does_not_matter(total):
+    plan = total.plan("", ["b", "a"], ["y"])
+
+    (y,) = total.run(plan, {"b": ones(1), "a": ones(1) * 4})
+
+    assert y.tolist() == [[5, 5, 5]]
+
+
+def test_a_tensor_of_another_type_is_refused(total):
+    with pytest.raises(RequestError, match="actual double vs") as caught:
+        total.run(total.plan("", ["a", "b"], ()), {"a": ones(1, np.float64), "b": ones(1)})
+
+    assert caught.value.code is Code.INVALID_ARGUMENT
+
+
+def test_a_graph_of_tensorflow_1_with_tables_and_constants_runs(saved_models):
+    servable = load(saved_models / "version_1_graph", LoadOptions())
+
+    ids = servable.plan("", ["words"], ["ids", "constant"])
+    answer = servable.run(ids, {"words": np.array([b"two", b"?"], object)})
+
+    assert [each.tolist() for each in answer] == [[12, 9], [1.5]]
+    servable.close()
+
+
+def test_strings_run(saved_models):
+    servable = load(saved_models / "text", LoadOptions())
+
+    (upper,) = servable.run(
+        servable.plan("", ["words"], ["upper"]), {"words": np.array([b"a", b"b"], object)}
+    )
+
+    assert upper.tolist() == [b"A", b"B"]
+    servable.close()
+
+
+def test_what_is_no_saved_model_is_a_load_error(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"not a graph")
+
+    with pytest.raises(LoadError, match=str(tmp_path)):
+        load(tmp_path, LoadOptions())
+
+
+def test_tags_that_are_not_there_are_a_load_error(saved_models):
+    with pytest.raises(LoadError, match="train"):
+        load(saved_models / "text", LoadOptions(tags=("train",)))
+
+
+def warmed(place, saved_models, folder, *records) -> Path:
+    version = place(saved_models / "sum" / "1", folder / "1")
+    path = version / WARMUP_FILE
+    path.parent.mkdir()
+    # The CRCs are not read.
+    path.write_bytes(b"".join(struct.pack("<QI", len(each), 0) + each + bytes(4) for each in records))
+    return version
+
+
+def predict_log(**inputs):
+    log = PredictionLog()
+    for name, value in inputs.items():
+        log.predict_log.request.inputs[name].ParseFromString(tensors.encode(value))
+    return log.SerializeToString()
+
+
+def test_recorded_requests_are_run_before_the_first_caller(place, saved_models, tmp_path):
+    version = warmed(place, saved_models, tmp_path, predict_log(a=ones(2), b=ones(2)))
+
+    servable = load(version, LoadOptions())
+
+    assert len(servable.plan("", ["a", "b"], ()).inputs) == 2
+    servable.close()
+
+
+def test_a_recorded_request_that_fails_fails_the_load(place, saved_models, tmp_path):
+    version = warmed(place, saved_models, tmp_path, predict_log(a=ones(2)))
+
+    with pytest.raises(LoadError, match=r"Missing but required: \{b\}"):
+        load(version, LoadOptions())
+
+
+def test_a_file_of_warm_up_requests_that_is_cut_off_fails_the_load(place, saved_models, tmp_path):
+    version = warmed(place, saved_models, tmp_path, predict_log(a=ones(2), b=ones(2)))
+    path = version / WARMUP_FILE
+    path.write_bytes(path.read_bytes()[:-9])
+
+    with pytest.raises(LoadError, match="cut off"):
+        load(version, LoadOptions())
