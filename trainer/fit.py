@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.architecture import TensorInfo, build, inputs_of, outputs_of
 from trainer.callback import CallbackContext, callbacks
 from trainer.compiling import compile_model
-from trainer.errors import OutOfMemoryError, SpecUnbuildableError
+from trainer.errors import InvalidDataError, OutOfMemoryError, SpecUnbuildableError
 from trainer.observer import Observer
 from trainer.pipeline import Order, evaluation_dataset, training_dataset
 from trainer.resume import Checkpoint, Checkpoints, assign, numbered
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 HELD_OUT_ROWS = 4096
 REPRESENTATIVE_ROWS = 256
+# What TensorFlow's two kernels of a lookup say: `indices[4] = 2 is not in [0, 2)`.
+_OUTSIDE = re.compile(
+    r"(?:value of|\] =) (-?\d+) (?:which is outside the valid range of|is not in) (\[\d+, ?\d+\))"
+)
 _IMPLIED = CallbackSpec.model_validate(
     {
         "class_name": "ModelCheckpoint",
@@ -69,7 +74,7 @@ def fit(spec: TrainSpec, *, data_file: Path, workdir: Path, seed: int, observer:
     _sow(seed, deterministic=spec.seed is not None)
     observer.phase("loading_data")
     splits = load(spec.data, data_file, seed)
-    with _memory_errors():
+    with _explained():
         model = build(spec.model, {name: array.shape[1:] for name, array in splits.train.features.items()})
         splits = _named_as(model, splits)
         compile_model(model, spec.compile)
@@ -133,29 +138,33 @@ class _Run:
         epoch, step, last = 0, 0, self._spec.fit.epochs
         if start is not None:
             epoch, step = start.epoch, start.step
-            assign(self._model.variables, start.of("model"), "model")
-            self._model.optimizer.build(self._model.trainable_variables)
-            assign(self._model.optimizer.variables, start.of("optimizer"), "optimizer")
         order = replace(self._order, first_epoch=epoch, first_step=step)
-        options = self._spec.data.pipeline
-        try:
+        pipeline = self._spec.data.pipeline
+        data = training_dataset(self._splits.train, order, dtypes=self._dtypes, options=pipeline)
+        validation = self._splits.validation
+        with _explained():
+            if start is not None:
+                self._put_back(start, data)
             self._model.fit(
-                training_dataset(self._splits.train, order, dtypes=self._dtypes, options=options),
+                data,
                 # A run that a callback ended has no epoch left, but its callbacks still have their last word.
                 initial_epoch=last if self._watch.stopped else epoch,
                 epochs=epoch + 1 if step else last,
                 steps_per_epoch=order.steps - step,
-                validation_data=None
-                if self._splits.validation is None
-                else self._rows(self._splits.validation),
+                validation_data=None if validation is None else self._rows(validation),
                 class_weight=self._spec.fit.class_weight,
                 callbacks=[*(kept.callback for kept in self._kept), self._watch.callback()],
                 shuffle=False,  # the order is the pipeline's
                 verbose=0,
             )
-        except (ValueError, TypeError) as error:
-            # What only shows when loss, metrics and model meet the labels' shapes.
-            raise SpecUnbuildableError(str(error)) from error
+
+    def _put_back(self, start: Checkpoint, data: tf.data.Dataset) -> None:
+        if start.step:
+            # Keras makes the metrics' variables when it first meets a batch; the watch fills them in time.
+            self._model.evaluate(data, steps=1, verbose=0)
+        assign(self._model.variables, start.of("model"), "model")
+        self._model.optimizer.build(self._model.trainable_variables)
+        assign(self._model.optimizer.variables, start.of("optimizer"), "optimizer")
 
     def _make_callbacks(self, workdir: Path) -> list[Kept]:
         wanted = list(self._spec.fit.callbacks)
@@ -266,10 +275,38 @@ def _at(history: Mapping[str, list[float]], index: int) -> dict[str, float]:
 
 
 @contextmanager
-def _memory_errors() -> Iterator[None]:
+def _explained() -> Iterator[None]:
+    """Say in our words what Keras and TensorFlow raise where model, loss and rows first meet."""
     import tensorflow as tf
 
     try:
         yield
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-        raise OutOfMemoryError(str(error).splitlines()[0] if str(error) else "out of memory") from error
+        raise OutOfMemoryError(_first_line(error) or "out of memory") from error
+    except tf.errors.InvalidArgumentError as error:
+        text = str(error)
+        outside = _OUTSIDE.search(text)
+        if outside:
+            whose = "the label" if "crossentropy" in text else "an input"
+            raise InvalidDataError(
+                f"{whose} holds {outside[1]}, the model takes whole numbers in {outside[2]}",
+                remedy="Count from 0, and give the layer (the last Dense, the Embedding) enough of them.",
+            ) from error
+        raise SpecUnbuildableError(_kernel_message(text)) from error
+    except (ValueError, TypeError, tf.errors.UnimplementedError) as error:
+        raise SpecUnbuildableError(_first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
+
+
+def _kernel_message(text: str) -> str:
+    """Pick the kernel's own sentence out of a graph error, which begins with a Python stack."""
+    lines = [line.strip() for line in text.splitlines()]
+    said = [
+        line
+        for line in lines
+        if line and not line.startswith(("File ", "Detected at", "Graph execution", "[["))
+    ]
+    return said[0] if said else _first_line(ValueError(text))

@@ -6,6 +6,7 @@ so nothing is deserialized that this walk hasn't passed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -79,11 +80,23 @@ def size_faults(value: Any) -> list[Fault]:  # noqa: ANN401  # any JSON value, n
             stack.extend((child, (*at, key)) for key, child in node.items())
         elif isinstance(node, (list, tuple)):
             stack.extend((child, (*at, i)) for i, child in enumerate(node))
-        elif isinstance(node, int) and abs(node) > MAX_INTEGER:
-            return [Fault(at, f"{node} is beyond the largest integer allowed, {MAX_INTEGER:,}")]
-        elif node is not None and not isinstance(node, (str, int, float)):
-            return [Fault(at, f"not a JSON value: {type(node).__name__}")]
+        elif detail := _scalar_fault(node):
+            return [Fault(at, detail)]
     return []
+
+
+def _scalar_fault(value: object) -> str:
+    match value:
+        case None | str() | bool():
+            return ""
+        case int():
+            return (
+                "" if abs(value) <= MAX_INTEGER else f"{value} is beyond the largest integer, {MAX_INTEGER:,}"
+            )
+        case float():
+            return "" if math.isfinite(value) else f"{value} is no JSON number"
+        case _:
+            return f"not a JSON value: {type(value).__name__}"
 
 
 def object_faults(value: Any, *sections: str, at: Loc = ()) -> Iterator[Fault]:  # noqa: ANN401
@@ -172,7 +185,8 @@ def _unknown(name: str, sections: tuple[str, ...]) -> str:
     noun = _SINGULAR[sections[0]]
     elsewhere = [section for section, entries in catalog().sections.items() if name in entries]
     if elsewhere:
-        return f"{name} is no {noun} but a {_SINGULAR[elsewhere[0]]}"
+        other = _SINGULAR[elsewhere[0]]
+        return f"{name} is no {noun} but {'an' if other[0] in 'aeiou' else 'a'} {other}"
     valid = {candidate for section in sections for candidate in catalog().sections[section]}
     return f"unknown {noun} {name!r}{nearest(name, valid)}"
 

@@ -81,7 +81,8 @@ def _read_archive(path: Path, names: list[str] | None = None) -> dict[str, np.nd
     from numpy.lib.npyio import NpzFile
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: numpy leaves its own handle open when the file is no archive.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, NpzFile) or not archive.files:
                 raise InvalidDataError("the file is no NumPy archive of named arrays (numpy.savez)")
             for name in names or ():

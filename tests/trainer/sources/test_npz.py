@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from trainer.errors import InvalidDataError
+from trainer.sources import npz
+
+
+def options(features="x", label="y"):
+    return npz.Options(kind="npz", uri="u", features=features, label=label)
+
+
+def archive(tmp_path, **arrays):
+    path = tmp_path / "rows.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def test_floats_become_float32_and_whole_numbers_stay(tmp_path):
+    path = archive(tmp_path, x=np.ones((3, 2)), y=np.arange(3, dtype=np.int32))
+    samples = npz.read(options(), path)
+    assert samples.features["features"].dtype == np.float32
+    assert samples.targets["label"].dtype == np.int32
+
+
+def test_flat_arrays_are_columns_of_one_input(tmp_path):
+    path = archive(tmp_path, a=np.arange(3), b=np.arange(3) + 10.0, c=np.arange(3), y=np.arange(3))
+    samples = npz.read(options(features={"pair": ["a", "b"], "single": "c"}), path)
+    assert samples.features["pair"].tolist() == [[0, 10], [1, 11], [2, 12]]
+    assert samples.features["single"].shape == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message", "location"),
+    [
+        ({"x": np.ones((3, 2))}, "array 'y' is not in the archive; it has x", None),
+        ({"x": np.ones((3, 2)), "y": np.ones(2)}, "array 'y' has 2 rows, 'x' has 3", None),
+        ({"x": np.array([[1.0], [np.nan]]), "y": np.ones(2)}, "number in row 2", {"row": 2, "column": "x"}),
+        ({"x": np.ones(2), "y": np.array([np.inf, 1])}, "finite number in row 1", {"row": 1, "column": "y"}),
+        ({"x": np.array(["a", "b"]), "y": np.ones(2)}, "array 'x' holds <U1, not numbers", None),
+        ({"x": np.float32(3), "y": np.ones(2)}, "the first axis must count the rows", None),
+        ({"x": np.array([{}, []], dtype=object), "y": np.ones(2)}, "allow_pickle=False", None),
+    ],
+)  # fmt: skip
+def test_bad_archives_are_told_where_and_why(tmp_path, arrays, message, location):
+    with pytest.raises(InvalidDataError, match=message) as caught:
+        npz.read(options(), archive(tmp_path, **arrays))
+    assert caught.value.location == location
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 broken"])
+def test_a_damaged_archive_is_invalid_data(tmp_path, content):
+    path = tmp_path / "rows.npz"
+    path.write_bytes(content)
+    with pytest.raises(InvalidDataError):
+        npz.inspect(path)
+
+
+def test_a_profile_tells_shapes_statistics_and_anomalies(tmp_path):
+    path = archive(tmp_path, x=np.array([[1.0, 2.0], [np.nan, 5.0]]), y=np.array([3, 3]), z=np.ones(5))
+    profile = npz.inspect(path)
+    x, y, _ = profile.columns
+    assert (profile.rows, x.shape, x.dtype, x.missing, x.minimum, x.maximum) == (
+        2,
+        (2,),
+        "float64",
+        1,
+        1.0,
+        5.0,
+    )
+    assert (y.distinct, y.mean) == (1, 3.0)
+    assert [(anomaly.column, anomaly.row) for anomaly in profile.anomalies] == [("x", 2), ("z", None)]

@@ -1,0 +1,110 @@
+import itertools
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from trainer.errors import SpecUnbuildableError
+from trainer.pipeline import Order, PipelineOptions, evaluation_dataset, training_dataset
+from trainer.source import Samples
+
+ROWS = 10
+
+
+@pytest.fixture
+def samples():
+    x = np.arange(ROWS * 16, dtype=np.uint8).reshape(ROWS, 4, 4, 1)
+    return Samples({"features": x}, {"label": np.arange(ROWS, dtype=np.int32)})
+
+
+def epoch_rows(order, epochs=1):
+    taken = itertools.islice(order.batches(), epochs * order.steps)
+    return [rows.tolist() for rows, _ in taken]
+
+
+def test_an_epoch_has_every_row_once_and_its_last_batch_may_be_short():
+    batches = epoch_rows(Order(ROWS, 4, seed=1, shuffle=True))
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    assert sorted(itertools.chain(*batches)) == list(range(ROWS))
+
+
+def test_epochs_differ_and_come_out_the_same_again():
+    order = Order(ROWS, 4, seed=1, shuffle=True)
+    first, second = epoch_rows(order), epoch_rows(order, epochs=2)[3:]
+    assert first != second
+    assert epoch_rows(order) == first
+
+
+def test_an_epoch_can_be_entered_at_any_step():
+    whole = epoch_rows(Order(ROWS, 4, seed=1, shuffle=True), epochs=3)
+    entered = Order(ROWS, 4, seed=1, shuffle=True, first_epoch=1, first_step=2)
+    assert [rows.tolist() for rows, _ in itertools.islice(entered.batches(), 4)] == whole[5:9]
+
+
+def test_without_shuffle_the_files_order_is_kept():
+    assert epoch_rows(Order(ROWS, 4, seed=1, shuffle=False))[0] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("cache", [True, False, "auto"])
+def test_batches_are_cast_to_what_the_model_takes_cached_or_not(samples, cache):
+    options = PipelineOptions(cache=cache, batch_size=4)
+    order = Order(ROWS, 4, seed=1, shuffle=True)
+    x, y = next(iter(training_dataset(samples, order, dtypes={"features": "float32"}, options=options)))
+    rows = epoch_rows(order)[0]
+    assert (x.dtype.name, y.dtype.name) == ("float32", "int64")
+    assert np.array_equal(x, samples.features["features"][rows])
+    assert y.numpy().tolist() == rows
+
+
+def test_several_inputs_and_targets_come_by_name():
+    both = Samples({"a": np.ones((5, 2)), "b": np.ones((5, 3))}, {"p": np.ones(5), "q": np.ones(5)})
+    dataset = evaluation_dataset(
+        both, dtypes={"a": "float32", "b": "float32"}, options=PipelineOptions(batch_size=2)
+    )
+    batches = list(dataset)
+    assert [len(x["a"]) for x, _ in batches] == [2, 2, 1]
+    assert set(batches[0][1]) == {"p", "q"}
+
+
+def augmented(samples, order, *layers):
+    options = PipelineOptions(batch_size=order.batch_size, augment=layers)
+    dataset = training_dataset(samples, order, dtypes={"features": "float32"}, options=options)
+    return [x.numpy() for x, _ in dataset.take(order.steps)]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"class_name": "RandomTranslation", "config": {"height_factor": 0.5, "width_factor": 0.5}},
+        {"class_name": "RandomRotation", "config": {"factor": 0.5}},
+        {"class_name": "RandomFlip", "config": {"mode": "vertical"}},
+        {"class_name": "RandomContrast", "config": {"factor": 0.9}},
+    ],
+    ids=lambda layer: layer["class_name"],
+)
+def test_augmentation_depends_on_seed_epoch_and_step_alone(samples, layer):
+    order = Order(ROWS, 5, seed=1, shuffle=False)
+    first, again = augmented(samples, order, layer), augmented(samples, order, layer)
+    later = augmented(samples, Order(ROWS, 5, seed=1, shuffle=False, first_epoch=1), layer)
+    entered = augmented(samples, Order(ROWS, 5, seed=1, shuffle=False, first_step=1), layer)
+    assert np.array_equal(first, again)
+    assert np.array_equal(entered[0], first[1])
+    assert not np.array_equal(first, later)
+    assert not np.array_equal(first[0], samples.features["features"][:5])
+
+
+def test_evaluation_is_never_augmented_nor_shuffled(samples):
+    options = PipelineOptions(batch_size=4, augment=({"class_name": "RandomFlip"},))
+    dataset = evaluation_dataset(samples, dtypes={"features": "float32"}, options=options)
+    assert np.array_equal(np.concatenate([x for x, _ in dataset]), samples.features["features"])
+
+
+def test_augmentation_needs_images():
+    flat = Samples({"features": np.ones((5, 2))}, {"label": np.ones(5)})
+    with pytest.raises(SpecUnbuildableError, match="needs one input of images"):
+        augmented(flat, Order(5, 5, seed=1, shuffle=False), {"class_name": "RandomFlip"})
+
+
+def test_what_is_not_random_belongs_into_the_model():
+    with pytest.raises(ValidationError, match="Rescaling is not random: put it into the model"):
+        PipelineOptions(augment=({"class_name": "Rescaling", "config": {"scale": 0.1}},))
