@@ -155,7 +155,7 @@ class ByKind:
                 if kind is None
                 else f"unknown {self.noun} kind {kind!r}{nearest(str(kind), self.kinds)}"
             )
-            raise invalid(self.noun, [Fault(("kind",), detail, "kind")], value)
+            raise invalid(self.noun, [Fault(("kind",), detail, "missing" if kind is None else "kind")], value)
         return self.kinds[kind].model_validate(value)
 
     @property

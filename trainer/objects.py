@@ -106,9 +106,12 @@ def object_faults(value: Any, *sections: str, at: Loc = ()) -> Iterator[Fault]: 
         return
     name = value.get("class_name")
     if not isinstance(name, str):
-        yield Fault(
-            (*at, "class_name"), "missing" if name is None else f"expected a string, received {_shown(name)}"
+        said = (
+            ("missing", "missing")
+            if name is None
+            else (f"expected a string, received {_shown(name)}", "spec")
         )
+        yield Fault((*at, "class_name"), *said)
         return
     if name in _REFUSED:
         yield Fault((*at, "class_name"), _REFUSED[name])
@@ -206,7 +209,7 @@ def _config_faults(
             yield from _argument_faults(entry, argument, value, here)
     for argument in arguments.values():
         if argument.required and argument.name not in config:
-            yield Fault((*at, argument.name), f"{entry.class_name} requires {argument.name}")
+            yield Fault((*at, argument.name), f"{entry.class_name} requires {argument.name}", "missing")
 
 
 def _argument_faults(entry: Entry, argument: Argument, value: Any, at: Loc) -> Iterator[Fault]:  # noqa: ANN401

@@ -51,10 +51,10 @@ def _callback(value: Any) -> CallbackSpec:  # noqa: ANN401  # not yet validated
               for key in value.keys() - CallbackSpec.model_fields.keys()]  # fmt: skip
     name = value.get("class_name")
     if not isinstance(name, str) or name not in callbacks():
-        said = (
-            f"unknown callback {name!r}{nearest(str(name), callbacks())}" if name is not None else "missing"
-        )
-        raise invalid("callback", [*faults, Fault(("class_name",), said)], value)
+        said = ("missing", "missing")
+        if name is not None:
+            said = (f"unknown callback {name!r}{nearest(str(name), callbacks())}", "spec")
+        raise invalid("callback", [*faults, Fault(("class_name",), *said)], value)
     options = None
     try:
         options = callbacks()[name].Options.model_validate(value.get("config", {}))
