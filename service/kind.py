@@ -9,13 +9,15 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from service.jobs import EventKind, Job, Kind
 from service.protocol import Order
-from service.records import Claim, Records
-from service.settings import Settings
-from serving.store import Store
+
+if TYPE_CHECKING:  # the child reads this contract too, and knows no database
+    from service.records import Claim, Records
+    from service.settings import Settings
+    from serving.store import Store
 
 
 @dataclass(frozen=True)

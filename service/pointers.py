@@ -25,7 +25,7 @@ def pointer_of(path: Sequence[str | int]) -> str:
 
 def _fault(error: Mapping[str, Any], body: object, schema: Mapping[str, Any]) -> Fault:
     missing = error["type"] == "missing"
-    path = list(_path_in(body, error["loc"], missing=missing))
+    path = list(_path_in(body, error["loc"]))
     detail = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         valid = sorted(_fields_at(schema, path[:-1]))
@@ -49,23 +49,24 @@ def _is_plain(detail: str) -> bool:
     )
 
 
-def _path_in(body: object, loc: Sequence[str | int], *, missing: bool) -> Iterator[str | int]:
-    """Leave out what pydantic adds to a location: names of union members that the document does not have."""
+def _path_in(body: object, loc: Sequence[str | int]) -> Iterator[str | int]:
+    """Leave out what pydantic adds to a location: the tag by which a union's member was chosen."""
     here = body
-    for index, part in enumerate(loc):
-        last = index == len(loc) - 1
+    for part in loc:
         if isinstance(here, Mapping) and part in here:
             here = here[str(part)]
         elif isinstance(here, list) and isinstance(part, int) and 0 <= part < len(here):
             here = here[part]
-        elif not (last and missing):
+        elif isinstance(here, Mapping) and part in here.values():
             continue
+        else:
+            here = None  # from here on the document lacks what the location names
         yield part
 
 
 def _value_at(body: object, path: Sequence[str | int]) -> object:
     for part in path:
-        body = body[part]  # type: ignore[index]  # the path was taken from this body
+        body = body[part]  # type: ignore[index]  # a value that is wrong is a value that is there
     return body
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from service.records import Records
+from typing import TYPE_CHECKING
+
 from serving.store import ServedModel, Store
+
+if TYPE_CHECKING:
+    from service.records import Records
 
 
 def announce(records: Records, store: Store) -> None:

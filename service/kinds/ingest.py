@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from service.data import dataset_file
 from service.jobs import EventKind, Job, Phase, Status
 from service.kind import Channel, Site
 from service.protocol import Order
-from service.records import Claim
+
+if TYPE_CHECKING:
+    from service.records import Claim
 
 SCHEMA_FIELDS = ("name", "dtype", "shape")
 

@@ -16,7 +16,6 @@ from service.data import dataset_file
 from service.jobs import EventKind, Job, JobSpec, Status
 from service.kind import Cancelled, Channel, Interrupted, Site
 from service.protocol import Order
-from service.records import Claim
 from service.served import announce
 from serving.manifest import Manifest
 from serving.store import Store
@@ -24,6 +23,7 @@ from trainer.observer import EpochEnd, Interruption, Progress
 
 if TYPE_CHECKING:
     from exporter.artifact import Artifact
+    from service.records import Claim
     from trainer.fit import Trained
 
 SAMPLE_ROWS = 32
@@ -185,7 +185,7 @@ def _export(
 
 
 def _targets(trained: Trained) -> Any:  # noqa: ANN401 - one array, or arrays by output name
-    """The targets as the exporter wants them: a single one belongs to the single output, whatever its name."""
+    """The targets as the exporter wants them: a single one belongs to the single output, by any name."""
     targets = trained.held_out.targets
     return next(iter(targets.values())) if len(targets) == 1 else targets
 
