@@ -27,9 +27,13 @@ def up(
         Path | None, typer.Option(help="Folder that holds everything.", show_default="~/.fitserve")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    api_port: Annotated[int, typer.Option(help="Port of the API.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(help="Port of serving, gRPC.")] = 8500,
-    rest_port: Annotated[int, typer.Option(help="Port of serving, REST.")] = 8501,
+    api_port: Annotated[int, typer.Option(envvar="FITSERVE_API_PORT", help="Port of the API.")] = 8000,
+    grpc_port: Annotated[
+        int, typer.Option(envvar="FITSERVE_GRPC_PORT", help="Port of serving, gRPC.")
+    ] = 8500,
+    rest_port: Annotated[
+        int, typer.Option(envvar="FITSERVE_REST_PORT", help="Port of serving, REST.")
+    ] = 8501,
 ) -> None:
     """Start the embedded stack and stay: API, worker, serving and a private Redis. Ctrl-C stops all of it."""
     settings = Settings(home=home) if home else Settings()

@@ -84,6 +84,7 @@ def _stack(home: Path, console: Console) -> Iterator[Stack]:
         yield stack
     finally:
         stack.stop()
+        console.print("everything that was started is stopped")
 
 
 def _walk(client: Client, stack: Stack, home: Path, checks: Checks) -> None:
@@ -106,7 +107,7 @@ def _walk(client: Client, stack: Stack, home: Path, checks: Checks) -> None:
     _predict(client, stack, home, version, checks)
     console.rule("what came out")
     _judge(job, checks)
-    console.print(_table(job, version))
+    console.print(_table(job, version, stack.addresses.api))
 
 
 def _predict(client: Client, stack: Stack, home: Path, version: ModelVersion, checks: Checks) -> None:
@@ -150,10 +151,11 @@ def _judge(job: Job, checks: Checks) -> None:
             checks.expect(said, largest <= FLOAT_TOLERANCE)
 
 
-def _table(job: Job, version: ModelVersion) -> Table:
+def _table(job: Job, version: ModelVersion, api: str) -> Table:
+    urls = {**version.raw["urls"], "artifacts": api + version.raw["urls"]["artifacts"]}
     table = Table(
         title=f"{version.model} version {version.version}, test accuracy {_accuracy(job):.4f}",
-        caption="\n".join(f"{name}: {url}" for name, url in version.raw["urls"].items()),
+        caption="\n".join(f"{name}: {url}" for name, url in urls.items()),
         caption_justify="left",
     )
     for column in ("artifact", "size", "max difference", "ms, 1 row", "ms, 64 rows"):

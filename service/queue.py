@@ -16,6 +16,7 @@ from kombu.common import Broadcast
 from kombu.exceptions import OperationalError
 
 BELL = "fitserve.bell"
+EVERYBODY = Exchange(BELL, type="fanout")
 log = logging.getLogger(__name__)
 
 
@@ -26,8 +27,7 @@ def celery_app(broker_url: str) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
-        task_queues=[Broadcast(BELL, exchange=Exchange(BELL, type="fanout"))],
-        task_routes={BELL: {"exchange": BELL, "routing_key": ""}},
+        task_queues=[Broadcast(BELL, exchange=EVERYBODY, routing_key=BELL)],
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         # A dead Redis must not hold up the request that rings: 0.02 s instead of 0.9 s.
@@ -49,7 +49,18 @@ class Bell:
         """Tell every worker to look; False when the broker didn't take it, which loses nothing."""
         try:
             # A bell older than this tells nothing that the reconciler hasn't told since.
-            self._app.send_task(BELL, args=[job_id], retry=False, expires=60, ignore_result=True)
+            # Named whole: Celery would send to its default queue, a list that nobody reads, where any is missing.
+            self._app.send_task(
+                BELL,
+                args=[job_id],
+                exchange=EVERYBODY.name,
+                exchange_type=EVERYBODY.type,
+                routing_key=BELL,
+                declare=[EVERYBODY],
+                retry=False,
+                expires=60,
+                ignore_result=True,
+            )
         except (OperationalError, OSError) as error:
             log.warning("bell_not_rung job_id=%s error=%s", job_id, error)
             return False
