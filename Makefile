@@ -63,6 +63,7 @@ lock: ## Resolve the lock files again (writes deploy/locks).
 	$(COMPILE) --extra embedded --group dev -o $(LOCKS)/dev.txt
 	$(COMPILE) -c $(LOCKS)/dev.txt -o $(LOCKS)/api.txt
 	$(COMPILE) -c $(LOCKS)/dev.txt --extra worker -o $(LOCKS)/worker.txt
+	deploy/accelerators/lock.sh
 	grep -A1000 '^uv==' $(LOCKS)/dev.txt | awk 'NR==1 || /^ +--hash/ {print; next} {exit}' > $(LOCKS)/bootstrap.txt
 
 clean: ## Remove what the other targets made.

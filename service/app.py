@@ -79,7 +79,8 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             bell=Bell(celery_app(settings.effective_broker_url)),
             store=Store(settings.store_root),
             serving=ServingClient(settings.serving_grpc),
-            http=httpx.AsyncClient(base_url=settings.serving_rest, timeout=30),
+            # Serving is ours: a proxy of the environment is for the world outside.
+            http=httpx.AsyncClient(base_url=settings.serving_rest, timeout=30, trust_env=False),
             token=token,
             closing=app.state.closing,
         )

@@ -51,7 +51,8 @@ def up(
         stack.start()
         console.print(
             f"[bold]fitserve is up[/bold]: API {addresses.api} (docs at /docs), "
-            f"gRPC {addresses.serving_grpc}, REST {addresses.serving_rest}; token in {settings.token_path}"
+            f"gRPC {addresses.serving_grpc}, REST {addresses.serving_rest}; token in {settings.token_path}",
+            soft_wrap=True,
         )
         while not leaving.wait(WATCH_EVERY_S):
             stack.watch()

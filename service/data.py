@@ -51,6 +51,16 @@ def keep(root: Path, chunks: Iterable[bytes], *, max_bytes: int) -> StoredFile:
         target.parent.mkdir(exist_ok=True)
         temporary.chmod(0o640)
         temporary.replace(target)
+        _sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
     return StoredFile("sha256:" + digest.hexdigest(), size, target)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in it outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

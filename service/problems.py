@@ -72,7 +72,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(errors.ServiceError)
     async def refused(request: Request, error: errors.ServiceError) -> JSONResponse:
-        shape = TABLE[type(error)]
+        shape = next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
         faults = error.faults if isinstance(error, errors.SpecRefusedError) else ()
         headers = {"WWW-Authenticate": "Bearer"} if shape.status is HTTPStatus.UNAUTHORIZED else {}
         if shape.retry_after_s is not None:
@@ -93,7 +93,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def internal(request: Request, error: Exception) -> JSONResponse:
-        log.error("request_failed", path=request.url.path, exc_info=error)
+        request_id = getattr(request.state, "request_id", "")
+        log.error("request_failed", path=request.url.path, request_id=request_id, exc_info=error)
         detail = "the server failed; its log has the request_id"
         return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "internal", detail)
 
@@ -125,7 +126,8 @@ def _answer(
         request_id=getattr(request.state, "request_id", ""),
         errors=[ProblemError(pointer=fault.pointer, detail=fault.detail) for fault in faults],
     )
-    return JSONResponse(problem.model_dump(), status.value, headers=headers, media_type=MEDIA_TYPE)
+    told = {**(headers or {}), "X-Request-ID": problem.request_id}
+    return JSONResponse(problem.model_dump(), status.value, headers=told, media_type=MEDIA_TYPE)
 
 
 def _parameter_fault(error: dict[str, Any]) -> Fault:

@@ -49,7 +49,7 @@ class Bell:
         """Tell every worker to look; False when the broker didn't take it, which loses nothing."""
         try:
             # A bell older than this tells nothing that the reconciler hasn't told since.
-            # Named whole: Celery would send to its default queue, a list that nobody reads, where any is missing.
+            # Named whole: where any of it is missing, Celery pushes to its default queue, which nobody reads.
             self._app.send_task(
                 BELL,
                 args=[job_id],

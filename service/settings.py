@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     token_file: Path | None = Field(None, description="File of the API's bearer token; default: home/token.")
     serving_grpc: str = Field("127.0.0.1:8500", description="TensorFlow Serving's gRPC address, host:port.")
     serving_rest: str = Field("http://127.0.0.1:8501", description="TensorFlow Serving's REST URL.")
+    public_grpc: str = Field("", description="gRPC address that clients are told; default: serving_grpc.")
+    public_rest: str = Field("", description="REST URL that clients are told; default: serving_rest.")
     slots: str = Field("cpu", description="Device slots of a worker: cpu, gpu0;gpu1,gpu2 or tpu.")
     lease_s: float = Field(12.0, gt=1, description="Seconds a worker may be silent before its job is taken.")
     grace_s: float = Field(5.0, ge=0, description="Seconds a child has to checkpoint and leave when told to.")

@@ -20,8 +20,9 @@ from typing import Any
 
 import structlog
 
+from service.attempt import error_of
 from service.errors import DatabaseUnavailableError
-from service.jobs import EventKind, Status
+from service.jobs import EventKind, Phase, Status
 from service.kind import Site, WorkKind, work_of
 from service.protocol import OUTCOME, Ending, Order, boot_clock, say
 from service.records import Beat, ChildEvent, Claim
@@ -74,7 +75,7 @@ class Supervisor:
             return
         except Exception as error:
             self._log.exception("attempt_not_started")
-            self._finish_failed({"code": "internal", "detail": f"{error}", "retryable": False})
+            self._settle_failure({**error_of(error), "retryable": True})
             return
         child.read_into(self._inbox)
         try:
@@ -122,7 +123,8 @@ class Supervisor:
             if self._fenced or boot_clock() >= lease_until:
                 self._fenced = True
                 return None
-            if ended and not unstored:
+            # Nothing comes after the outcome; waiting for TensorFlow to unload would cost a second.
+            if (ended or outcome is not None) and not unstored:
                 return outcome
             if kill_at is not None and boot_clock() >= kill_at:
                 self._log.warning("child_killed", reason="it did not leave within its grace")
@@ -177,8 +179,9 @@ class Supervisor:
             # The lease runs out, and the next attempt finds everything that this one has done.
             self._log.warning("attempt_abandoned", reason=str(error))
         except Exception as error:
+            # The work itself is done: another attempt finds its checkpoint, or its version, and completes it.
             self._log.exception("attempt_not_completed")
-            self._finish_failed({"code": "internal", "detail": f"{error}", "retryable": False})
+            self._settle_failure({**error_of(error), "retryable": True})
         else:
             self._log.info("attempt_ended", ending=ending.value if ending else "died")
 
@@ -188,7 +191,8 @@ class Supervisor:
             if claims.finish(self._claim, Status.CANCELLED):
                 self._work.give_up(self._claim, self._site, None)
         elif ending is Ending.DONE:
-            self._work.complete(self._claim, outcome["data"], self._site)
+            if claims.enter(self._claim, Phase.PUBLISHING):
+                self._work.complete(self._claim, outcome["data"], self._site)
         elif ending is Ending.FAILED:
             self._settle_failure(outcome["error"])
         elif ending is Ending.STOPPED or self._leaving.is_set():

@@ -24,7 +24,8 @@ FIRST_BACKOFF_S = 0.2
 LONGEST_BACKOFF_S = 10.0
 SETTLED_AFTER_S = 10.0
 """A process that ran so long starts at the first back-off again."""
-STOP_WITHIN_S = 7.0
+STOP_BESIDES_GRACE_S = 2.0
+"""What a worker needs to stop besides the grace of its children."""
 LOOK_EVERY_S = 0.05
 # A client that asks while the worker still puts its job back should hear so; Redis goes when nobody rings.
 STOP_ORDER = (("api", "worker", "serving"), ("redis",))
@@ -100,7 +101,7 @@ class Stack:
 
     def stop(self) -> None:
         """Stop everything, the API and workers first; what does not leave in time is killed."""
-        deadline = time.monotonic() + STOP_WITHIN_S
+        deadline = time.monotonic() + self.settings.grace_s + STOP_BESIDES_GRACE_S
         for names in STOP_ORDER:
             group = [self._running[name] for name in names if name in self._running]
             for running in group:

@@ -125,11 +125,20 @@ class Worker:
                 if waiting:
                     self._site.records.claims.rung(waiting)
                 announce(self._site.records, self._site.store)
+                self._sweep()
             except DatabaseUnavailableError as error:
                 log.warning("reconcile_failed", error=str(error))
             except Exception:
                 log.exception("reconcile_failed")
             self._stopping.wait(timeout=self._settings.reconcile_s)
+
+    def _sweep(self) -> None:
+        """Remove what jobs that ended without their worker have staged."""
+        for model, job_id in self._site.store.staged():
+            job = self._site.records.jobs.get(job_id)
+            if job is not None and job.status.is_terminal:
+                self._site.store.collect(model, job_id)
+                log.info("staging_removed", model=model, job_id=job_id)
 
     def _capabilities(self) -> dict[str, Any]:
         return {

@@ -105,6 +105,11 @@ class Store:
             shutil.rmtree(path)
         return stale
 
+    def staged(self) -> list[tuple[str, str]]:
+        """Return the model and the job of every staging folder, whoever left it."""
+        folders = sorted(self.root.glob("*/.staging-*"))
+        return [(path.parent.name, job_id) for path in folders if (job_id := _staged_by(path))]
+
     def versions(self, model: str) -> list[int]:
         """Return the published numbers of a model, ascending; none for a model without a folder."""
         folder = self._model(model)
@@ -145,7 +150,7 @@ class Store:
     def write_models_config(
         self, models: Mapping[str, ServedModel], served_root: PurePath | None = None
     ) -> Path:
-        """Replace `<root>/models.config` in one step; an empty mapping gives an empty list.
+        """Replace `<root>/models.config` in one step if it says something else; no models give an empty list.
 
         `served_root` is the root as the server sees it, where that differs (a container's mount).
         """
@@ -161,8 +166,11 @@ class Store:
         ]
         self.root.mkdir(parents=True, exist_ok=True)
         path = self.root / MODELS_CONFIG
+        text = models_config.render(entries)
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            return path
         draft = path.with_name(f".{MODELS_CONFIG}.{os.getpid()}")
-        draft.write_text(models_config.render(entries), encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
         _sync(draft)
         draft.replace(path)
         _sync(self.root)

@@ -49,7 +49,8 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     staging = store.stage(_model(order), order.job_id, order.token)
     artifacts = _export(spec, trained, staging, observer, channel)
     samples = _write_samples(trained, staging)
-    (staging / EXTRA / "spec.json").write_text(json.dumps(order.spec, indent=1))
+    resolved = {**order.spec, "seed": order.seed}  # enough to train it again from the store alone
+    (staging / EXTRA / "spec.json").write_text(json.dumps(resolved, indent=1))
     manifest = store.seal(staging, _manifest(order, trained, [*artifacts, samples], staging))
     return {"artifacts": [artifact["name"] for artifact in manifest.artifacts]}
 

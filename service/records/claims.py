@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, insert, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from service.jobs import EventKind, Job, SlotKind, Status
+from service.jobs import EventKind, Job, Phase, SlotKind, Status
 from service.records.database import Database, Instant
 from service.records.history import append_event, record_status, sources_of
 from service.records.jobs import job_of
@@ -77,7 +77,7 @@ class Claims:
                 )
                 .values(
                     status=Status.RUNNING.value,
-                    phase=None,
+                    phase=Phase.STARTING.value,
                     token=jobs.c.token + 1,
                     attempt=jobs.c.attempt + 1,
                     owner=owner,
@@ -142,6 +142,16 @@ class Claims:
                 )
                 _tell_row(connection, claim.job.id, event)
         return True
+
+    def enter(self, claim: Claim, phase: Phase) -> bool:
+        """Say that the worker itself entered a phase; False when the job is somebody else's by now."""
+        with self._database.write() as connection:
+            changed = connection.execute(update(jobs).where(held_by(claim)).values(phase=phase.value))
+            if changed.rowcount == 0:
+                return False
+            data = {"status": Status.RUNNING.value, "phase": phase.value}
+            append_event(connection, claim.job.id, EventKind.STATUS, data, attempt=claim.job.attempt)
+            return True
 
     def set_resources(self, claim: Claim, resources: Mapping[str, Any]) -> bool:
         """Keep what the attempt used; False when the job is somebody else's by now."""

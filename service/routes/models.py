@@ -31,7 +31,11 @@ from serving.archive import pack
 
 router = APIRouter(tags=["models"])
 LOOK_EVERY_S = 0.2
-SAVED_MODEL = "saved_model"
+PREDICT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "TensorFlow Serving's own answer."},
+    400: {"description": "TensorFlow Serving's own refusal: `{error}`."},
+    404: {"description": "TensorFlow Serving doesn't serve that: `{error}`."},
+}
 
 
 @router.get("/models", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
@@ -92,7 +96,7 @@ def download(model: str, number: int, name: str, here: Here) -> Response:
     return StreamingResponse(_tar(path), headers=headers, media_type="application/x-tar")
 
 
-@router.post("/models/{model}:predict", response_model=None, responses=responses(HTTPStatus.BAD_REQUEST))
+@router.post("/models/{model}:predict", response_model=None, responses=PREDICT)
 async def predict_latest(model: str, request: Request, here: Here) -> Response:
     """Pass a prediction in TensorFlow Serving's JSON on to serving, and its answer back as it is."""
     return await _proxy(here, f"/v1/models/{model}:predict", request)
@@ -101,7 +105,7 @@ async def predict_latest(model: str, request: Request, here: Here) -> Response:
 @router.post(
     "/models/{model}/versions/{number}:predict",
     response_model=None,
-    responses=responses(HTTPStatus.BAD_REQUEST),
+    responses=PREDICT,
 )
 async def predict_version(model: str, number: int, request: Request, here: Here) -> Response:
     """The same, of one version."""
@@ -111,7 +115,7 @@ async def predict_version(model: str, number: int, request: Request, here: Here)
 @router.post(
     "/models/{model}/labels/{label}:predict",
     response_model=None,
-    responses=responses(HTTPStatus.BAD_REQUEST),
+    responses=PREDICT,
 )
 async def predict_label(model: str, label: str, request: Request, here: Here) -> Response:
     """The same, of the version that carries the label in serving."""
@@ -145,9 +149,10 @@ def _artifact(version: PublishedVersion, name: str) -> Mapping[str, Any]:
 
 def _body(here: Context, version: PublishedVersion) -> VersionBody:
     state = here.serving.state(version.model, version.number)
-    rest = f"{here.settings.serving_rest}/v1/models/{version.model}"
+    settings = here.settings
+    rest = f"{settings.public_rest or settings.serving_rest}/v1/models/{version.model}"
     urls = {
-        "grpc": here.settings.serving_grpc,
+        "grpc": settings.public_grpc or settings.serving_grpc,
         "predict": f"{rest}/versions/{version.number}:predict",
         "predict_latest": f"{rest}:predict",
         "artifacts": f"/v1/models/{version.model}/versions/{version.number}/artifacts/",
