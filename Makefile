@@ -33,10 +33,10 @@ up: install ## Start the embedded stack: API :8000, gRPC serving :8500, REST ser
 	$(BIN)/fitserve up
 
 test: install ## The covering slice: every test but those marked `full`.
-	$(BIN)/python -m pytest -m "not full"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not full"
 
 test-full: install ## Every test.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install ## Format, lint, types, import rules: what CI checks.
 	$(BIN)/ruff format --check .

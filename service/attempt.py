@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import resource
+import signal
 import sys
 import threading
 import time
@@ -24,6 +25,7 @@ from service.kind import Cancelled, Interrupted, work_of
 from service.protocol import OUTCOME, Ending, Order, boot_clock, told
 
 LEFT_ALONE = 75  # EX_TEMPFAIL: the supervisor is gone, or its heartbeat is
+ALARM_AFTER_S = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class SupervisorChannel:
 
     def start(self) -> None:
         """Listen to the supervisor, and leave when it falls silent."""
+        self._arm()
         threading.Thread(target=self._listen, name="orders", daemon=True).start()
         threading.Thread(target=self._watch_lease, name="lease", daemon=True).start()
 
@@ -70,10 +73,16 @@ class SupervisorChannel:
     def _listen(self) -> None:
         for line in self._orders:
             message = json.loads(line)
-            self._leave_at = message.get("leave_at", self._leave_at)
+            if "leave_at" in message:
+                self._leave_at = message["leave_at"]
+                self._arm()
             self.stop_asked = self.stop_asked or "stop" in message
             self.cancel_asked = self.cancel_asked or "cancel" in message
         os._exit(LEFT_ALONE)
+
+    def _arm(self) -> None:
+        """Have the kernel end us soon after the deadline, should native code let no thread of Python run."""
+        signal.setitimer(signal.ITIMER_REAL, max(0.001, self._leave_at + ALARM_AFTER_S - boot_clock()))
 
     def _watch_lease(self) -> None:
         # A frozen supervisor loses its lease to another worker: without this, two attempts would train.

@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 
-from service.attempt import error_of
+from service.attempt import LEFT_ALONE, error_of
 from service.errors import DatabaseUnavailableError
 from service.jobs import EventKind, Phase, Status
 from service.kind import Site, WorkKind, work_of
@@ -31,6 +31,24 @@ from service.slots import Slot
 BEATS_PER_LEASE = 6
 CHILD_SHARE_OF_LEASE = 2 / 3
 """The child leaves by itself at this share of its lease, well before another worker may take the job."""
+
+INHERITED = (
+    *("PATH", "HOME", "USER", "LANG", "LC_", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHON", "VIRTUAL_ENV"),
+    *(
+        "CUDA_",
+        "NVIDIA_",
+        "XLA_",
+        "TF_",
+        "TPU_",
+        "LIBTPU_",
+        "KERAS_",
+        "OMP_",
+        "MKL_",
+        "OPENBLAS_",
+        "SSL_CERT_",
+    ),
+)
+"""What a child inherits of the worker's environment, by the beginnings of names."""
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +87,12 @@ class Supervisor:
             if self._work.resume(self._claim, self._site):
                 self._log.info("attempt_ended", ending="published_before")
                 return
-            child = _Child.spawn(self._order(), self._slot, self._attempt_folder)
+            order = self._order()
+            # A worker that was frozen since its claim may have lost the job: two attempts must never train.
+            if boot_clock() >= order.leave_at or not self._site.records.claims.holds(self._claim):
+                self._log.warning("attempt_fenced")
+                return
+            child = _Child.spawn(order, self._slot, self._attempt_folder)
         except DatabaseUnavailableError as error:
             self._log.warning("attempt_abandoned", reason=str(error))
             return
@@ -80,9 +103,12 @@ class Supervisor:
         child.read_into(self._inbox)
         try:
             outcome = self._attend(child)
+        except Exception as error:
+            self._log.exception("attempt_not_attended")
+            outcome = {"ending": Ending.FAILED.value, "error": {**error_of(error), "retryable": True}}
         finally:
-            child.kill()
-        self._conclude(outcome)
+            code = child.kill()
+        self._conclude(outcome, left_alone=code in (LEFT_ALONE, -signal.SIGALRM))
 
     # The life of the child.
 
@@ -93,7 +119,7 @@ class Supervisor:
         """
         settings = self._site.settings
         interval = settings.lease_s / BEATS_PER_LEASE
-        lease_until = boot_clock() + settings.lease_s
+        lease_until = self._claim.since + settings.lease_s
         next_beat = boot_clock() + interval
         kill_at: float | None = None
         outcome: Line | None = None
@@ -165,16 +191,16 @@ class Supervisor:
 
     # What becomes of the job.
 
-    def _conclude(self, outcome: Line | None) -> None:
+    def _conclude(self, outcome: Line | None, *, left_alone: bool) -> None:
         if self._fenced:
             self._log.warning("attempt_fenced")
             return
         ending = Ending(outcome["ending"]) if outcome else None
         try:
-            if outcome:
+            if outcome and "peak_memory_bytes" in outcome:
                 used = {"device": self._slot.name, "peak_memory_bytes": outcome["peak_memory_bytes"]}
                 self._site.records.claims.set_resources(self._claim, used)
-            self._settle(ending, outcome or {})
+            self._settle(ending, outcome or {}, left_alone=left_alone)
         except DatabaseUnavailableError as error:
             # The lease runs out, and the next attempt finds everything that this one has done.
             self._log.warning("attempt_abandoned", reason=str(error))
@@ -185,7 +211,7 @@ class Supervisor:
         else:
             self._log.info("attempt_ended", ending=ending.value if ending else "died")
 
-    def _settle(self, ending: Ending | None, outcome: Line) -> None:
+    def _settle(self, ending: Ending | None, outcome: Line, *, left_alone: bool) -> None:
         claims, job = self._site.records.claims, self._claim.job
         if self._cancelled or ending is Ending.CANCELLED:
             if claims.finish(self._claim, Status.CANCELLED):
@@ -197,6 +223,8 @@ class Supervisor:
             self._settle_failure(outcome["error"])
         elif ending is Ending.STOPPED or self._leaving.is_set():
             claims.put_back(self._claim, reason="its worker is leaving")
+        elif left_alone:
+            claims.put_back(self._claim, reason="no heartbeat reached it")
         elif job.deaths + 1 >= job.max_attempts:
             self._finish_failed(self._poisoned())
         else:
@@ -245,7 +273,7 @@ class Supervisor:
             dataset_digest=job.dataset_digest,
             attempt_folder=str(self._attempt_folder),
             work_folder=str(work_folder),
-            leave_at=boot_clock() + self._site.settings.lease_s * CHILD_SHARE_OF_LEASE,
+            leave_at=self._claim.since + self._site.settings.lease_s * CHILD_SHARE_OF_LEASE,
             details=self._work.prepare(job, self._site),
         )
 
@@ -255,10 +283,7 @@ class Supervisor:
             kept = self._folder / f"attempt-{attempt}" / "events.jsonl"
             if not kept.exists():
                 continue
-            lines = [
-                json.loads(line) for line in kept.read_bytes().splitlines(keepends=True) if line[-1:] == b"\n"
-            ]
-            events = events_of([line for line in lines if line["event"] != OUTCOME])
+            events = events_of([line for line in _readable(kept) if line["event"] != OUTCOME])
             self._site.records.claims.append(self._claim, events, attempt=attempt)
 
 
@@ -312,11 +337,20 @@ class _Child:
     def say(self, **message: Any) -> None:
         self._write(say(**message))
 
-    def kill(self) -> None:
-        """End the whole process group, converters and provers included, and wait for the child."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+    def kill(self) -> int:
+        """End the whole process group, converters and provers included; the child's exit code.
+
+        Only once: after the wait the kernel may give the number to somebody else.
+        """
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            code = self._process.wait()
+            assert self._process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+            return code
+        return self._process.returncode
 
     def _write(self, line: bytes) -> None:
         assert self._process.stdin is not None
@@ -327,9 +361,21 @@ class _Child:
 
 
 def _environment(slot: Slot) -> dict[str, str]:
-    """The worker's environment without our settings: a child gets no URL, password or token."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FITSERVE_")}
+    """Of the worker's environment only what Python, TensorFlow and devices need: no password or token."""
+    inherited = {name: value for name, value in os.environ.items() if name.startswith(INHERITED)}
     return inherited | {"TF_CPP_MIN_LOG_LEVEL": "1"} | dict(slot.environment)
+
+
+def _readable(kept: Path) -> list[Line]:
+    """The lines of an events file up to the first that a kill or a power cut has spoilt."""
+    lines: list[Line] = []
+    for line in kept.read_bytes().splitlines(keepends=True):
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            log.warning("events_file_damaged", file=str(kept), line=len(lines) + 1)
+            break
+    return lines
 
 
 def _last_lines(path: Path, count: int) -> str:

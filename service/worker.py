@@ -120,9 +120,8 @@ class Worker:
             try:
                 self._site.records.workers.seen(self.id, self._capabilities())
                 waiting = self._site.records.claims.reconcile(ring_after_s=RING_AGAIN_AFTER_S)
-                for job_id in waiting:
-                    self._bell.ring(job_id)
-                if waiting:
+                # One ring wakes every slot of every worker, whatever the id.
+                if waiting and self._bell.ring(waiting[0]):
                     self._site.records.claims.rung(waiting)
                 announce(self._site.records, self._site.store)
                 self._sweep()
@@ -133,7 +132,10 @@ class Worker:
             self._stopping.wait(timeout=self._settings.reconcile_s)
 
     def _sweep(self) -> None:
-        """Remove what jobs that ended without their worker have staged."""
+        """Remove what jobs that ended without their worker left in the store."""
+        for model, number, job_id in self._site.records.versions.orphaned():
+            if self._site.store.withdraw(model, job_id, number):
+                log.warning("version_withdrawn", model=model, version=number, job_id=job_id)
         for model, job_id in self._site.store.staged():
             job = self._site.records.jobs.get(job_id)
             if job is not None and job.status.is_terminal:

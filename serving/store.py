@@ -84,8 +84,12 @@ class Store:
             try:
                 staging.rename(version)
             except OSError as error:
-                raise StoreError(f"version {number} of {model} could not get its number: {error}") from error
-        elif (holder := _read_manifest(version).job_id) != job_id:
+                if not version.exists():
+                    raise StoreError(
+                        f"version {number} of {model} could not get its number: {error}"
+                    ) from error
+        # Ours, whether just now or by an attempt before; else somebody else's.
+        if (holder := _read_manifest(version).job_id) != job_id:
             raise StoreError(f"version {number} of {model} belongs to job {holder}. Received: job {job_id}")
         _sync(version.parent)
         _sync(self.root)
@@ -102,8 +106,23 @@ class Store:
         folder = self._model(model)
         stale = [path for path in sorted(folder.glob(".staging-*")) if _staged_by(path) == job_id]
         for path in stale:
-            shutil.rmtree(path)
+            # Two workers may collect at once: whatever the other one has removed is removed.
+            shutil.rmtree(path, ignore_errors=True)
         return stale
+
+    def withdraw(self, model: str, job_id: str, number: int) -> bool:
+        """Remove a version that its job never came to publish; False if the number holds none of that job's.
+
+        It leaves its place by one rename, so a server never sees half of it.
+        """
+        version = self._version(model, number)
+        if not version.exists() or _read_manifest(version).job_id != job_id:
+            return False
+        aside = self._staging(model, job_id, 0)
+        version.rename(aside)
+        _sync(version.parent)
+        shutil.rmtree(aside, ignore_errors=True)
+        return True
 
     def staged(self) -> list[tuple[str, str]]:
         """Return the model and the job of every staging folder, whoever left it."""

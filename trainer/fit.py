@@ -117,6 +117,7 @@ class _Run:
         if newest is not None:
             self._splits.restore(newest.values["data"])
             self._watch.restore(newest)
+            self._watch.tell_again()
         if newest is not None and newest.complete:
             assign(self._model.variables, newest.of("model"), "model")
             return self._trained(start, newest.values["test"])

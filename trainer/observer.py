@@ -55,7 +55,7 @@ class Observer(Protocol):
         """Training went on; at most once a second within an epoch, and at each epoch's end."""
 
     def epoch(self, epoch: EpochEnd) -> None:
-        """An epoch ended and its checkpoint is written."""
+        """An epoch ended and its checkpoint is written; a resumed run tells those before it again."""
 
     def interruption(self) -> Interruption | None:
         """Say whether training should end now; asked after every batch."""

@@ -57,6 +57,16 @@ class Watch:
         self.history = {name: list(values) for name, values in checkpoint.values["history"].items()}
         self._restored, self._first_step = checkpoint, checkpoint.step
 
+    def tell_again(self) -> None:
+        """Tell every epoch of a restored run once more.
+
+        An attempt that died between its checkpoint and its word left an epoch untold; who keeps the curves
+        knows the others by (epoch, step).
+        """
+        for epoch in range(1, self.epoch + 1):
+            logs = {name: values[epoch - 1] for name, values in self.history.items() if len(values) >= epoch}
+            self._observer.epoch(EpochEnd(epoch, epoch * self._steps, metrics_of(logs)))
+
     @property
     def best_epoch(self) -> int:
         """The epoch (from 1) with the lowest val_loss, or loss without validation rows."""

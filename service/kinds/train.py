@@ -62,7 +62,8 @@ def complete(claim: Claim, outcome: Mapping[str, Any], site: Site) -> bool:  # n
     moves only where the token is still the claim's.
     """
     assert claim.job.name is not None
-    number = site.records.versions.reserve(claim, claim.job.name)
+    taken = site.store.versions(claim.job.name)
+    number = site.records.versions.reserve(claim, claim.job.name, above=max(taken, default=0))
     if number is None or not site.records.claims.holds(claim):
         return False
     site.store.publish(claim.job.name, claim.job.id, claim.token, number)

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, and_, insert, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.jobs import EventKind, Job, Phase, SlotKind, Status
+from service.protocol import boot_clock
 from service.records.database import Database, Instant
 from service.records.history import append_event, record_status, sources_of
 from service.records.jobs import job_of
@@ -29,6 +30,7 @@ class Claim:
 
     job: Job
     token: int
+    since: float  # boot-time clock of this host, before the lease was asked for
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Claims:
             .limit(1)
             .with_for_update(skip_locked=True)
         )
+        since = boot_clock()
         with self._database.write() as connection:
             found = connection.execute(best).first()
             if found is None:
@@ -93,7 +96,7 @@ class Claims:
                 connection.execute(update(jobs).where(jobs.c.id == row.id).values(started_at=time.time()))
             record_status(connection, row.id, Status.RUNNING, attempt=row.attempt)
             job = job_of(row)
-        return Claim(job=job, token=job.token)
+        return Claim(job=job, token=job.token, since=since)
 
     def beat(self, claim: Claim, lease_s: float) -> Beat | None:
         """Extend the lease; None when the job is somebody else's by now."""
@@ -114,7 +117,8 @@ class Claims:
         """
         number = claim.job.attempt if attempt is None else attempt
         with self._database.write() as connection:
-            if not lock(connection, claim):
+            status = lock(connection, claim)
+            if status is None:
                 return False
             last = connection.execute(
                 select(events.c.child_n)
@@ -131,11 +135,13 @@ class Claims:
                     continue
                 if event.kind is EventKind.METRIC and not _add_point(connection, claim.job.id, event.data):
                     continue
+                # A child knows its phase, but not that somebody is cancelling the job.
+                data = {**event.data, "status": status} if event.kind is EventKind.STATUS else event.data
                 append_event(
                     connection,
                     claim.job.id,
                     event.kind,
-                    event.data,
+                    data,
                     attempt=number,
                     child_n=event.n,
                     at=event.at,
@@ -146,10 +152,12 @@ class Claims:
     def enter(self, claim: Claim, phase: Phase) -> bool:
         """Say that the worker itself entered a phase; False when the job is somebody else's by now."""
         with self._database.write() as connection:
-            changed = connection.execute(update(jobs).where(held_by(claim)).values(phase=phase.value))
-            if changed.rowcount == 0:
+            status = connection.execute(
+                update(jobs).where(held_by(claim)).values(phase=phase.value).returning(jobs.c.status)
+            ).scalar()
+            if status is None:
                 return False
-            data = {"status": Status.RUNNING.value, "phase": phase.value}
+            data = {"status": status, "phase": phase.value}
             append_event(connection, claim.job.id, EventKind.STATUS, data, attempt=claim.job.attempt)
             return True
 
@@ -228,10 +236,12 @@ def held_by(claim: Claim) -> ColumnElement[bool]:
     return and_(jobs.c.id == claim.job.id, jobs.c.token == claim.token, jobs.c.status.in_(HELD))
 
 
-def lock(connection: Connection, claim: Claim) -> bool:
-    """Keep others from moving the row until the transaction ends; False when the claim is void."""
-    query = select(jobs.c.seq).where(held_by(claim)).with_for_update()
-    return connection.execute(query).first() is not None
+def lock(connection: Connection, claim: Claim) -> str | None:
+    """Keep others from moving the row until the transaction ends; its status, None if the claim is void."""
+    status: str | None = connection.execute(
+        select(jobs.c.status).where(held_by(claim)).with_for_update()
+    ).scalar()
+    return status
 
 
 def finish_in(

@@ -13,10 +13,21 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from service.errors import DatabaseUnavailableError
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
+
+# A peer that is frozen or cut off must not hold its rows, nor wait for an answer, longer than a lease or so.
+POSTGRESQL_LIMITS = {
+    "connect_timeout": 5,
+    "options": "-c idle_in_transaction_session_timeout=15s -c lock_timeout=10s",
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class Database:
         if self.is_sqlite and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         connect_args: dict[str, Any] = (
-            {"timeout": 30, "isolation_level": None} if self.is_sqlite else {"connect_timeout": 5}
+            {"timeout": 30, "isolation_level": None} if self.is_sqlite else dict(POSTGRESQL_LIMITS)
         )
         self.engine = create_engine(
             parsed, connect_args=connect_args, pool_pre_ping=not self.is_sqlite, pool_size=10, max_overflow=20
@@ -63,8 +74,8 @@ class Database:
         try:
             with self.engine.connect() as connection, connection.begin():
                 yield connection
-        except OperationalError as error:
-            raise DatabaseUnavailableError(str(error.orig)) from error
+        except (OperationalError, PoolTimeoutError) as error:
+            raise DatabaseUnavailableError(str(getattr(error, "orig", error))) from error
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -78,8 +89,8 @@ class Database:
                 connection.execution_options(fitserve_write=True)
                 with connection.begin():
                     yield connection
-        except OperationalError as error:
-            raise DatabaseUnavailableError(str(error.orig)) from error
+        except (OperationalError, PoolTimeoutError) as error:
+            raise DatabaseUnavailableError(str(getattr(error, "orig", error))) from error
 
     def now(self, connection: Connection) -> Instant:
         """The clock of leases: PostgreSQL's own, or for SQLite the host's time since boot.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, case, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.jobs import EventKind, Status
@@ -35,8 +35,11 @@ class VersionRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def reserve(self, claim: Claim, model: str) -> int | None:
-        """The number of this job's version, the same however often it is asked; None when fenced."""
+    def reserve(self, claim: Claim, model: str, *, above: int = 0) -> int | None:
+        """The number of this job's version, the same however often it is asked; None when fenced.
+
+        `above` is the highest number in the store: a database restored from a backup may know less.
+        """
         with self._database.write() as connection:
             known: int | None = connection.execute(
                 select(versions.c.number).where(versions.c.job_id == claim.job.id)
@@ -51,10 +54,11 @@ class VersionRecords:
                 .values(name=model, last_number=0, created_at=time.time())
                 .on_conflict_do_nothing()
             )
+            last = models.c.last_number
             number: int = connection.execute(
                 update(models)
                 .where(models.c.name == model)
-                .values(last_number=models.c.last_number + 1)
+                .values(last_number=case((last < above, above), else_=last) + 1)
                 .returning(models.c.last_number)
             ).scalar_one()
             connection.execute(
@@ -63,6 +67,16 @@ class VersionRecords:
                 )
             )
             return number
+
+    def orphaned(self) -> list[tuple[str, int, str]]:
+        """Model, number and job of every number whose job ended without publishing it."""
+        query = (
+            select(versions.c.model, versions.c.number, versions.c.job_id)
+            .join(jobs, jobs.c.id == versions.c.job_id)
+            .where(versions.c.status == "reserved", jobs.c.status.in_(ENDED))
+        )
+        with self._database.read() as connection:
+            return [(row.model, row.number, row.job_id) for row in connection.execute(query)]
 
     def reserved(self, job_id: str) -> int | None:
         """The number that an earlier attempt of the job reserved, if any did."""
@@ -152,6 +166,7 @@ class VersionRecords:
             write({model: number for model, number in rows})  # noqa: C416 - rows, not pairs
 
 
+ENDED = (Status.CANCELLED.value, Status.FAILED.value)
 _CONFIG_LOCK = 0x6669747365727665  # "fitserve"
 
 

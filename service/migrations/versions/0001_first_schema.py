@@ -91,8 +91,8 @@ def upgrade() -> None:
     op.create_table(
         "curve_points",
         sa.Column("job_id", sa.String(length=40), nullable=False),
-        sa.Column("epoch", sa.Integer(), nullable=False),
-        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("step", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("metrics", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(
             ["job_id"], ["jobs.id"], name=op.f("fk_curve_points_job_id"), ondelete="CASCADE"
