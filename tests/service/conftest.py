@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
+from service.kind import Site
+from service.processes import find_redis, redis_flags, socket_flags
 from service.records import Records
+from service.settings import Settings
+from serving.store import Store
+from tests.acceptance.stack import wait_for
+from tests.service.workbench import NOBODY
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +51,51 @@ def records(database_url: str) -> Iterator[Records]:
     made.database.migrate()
     yield made
     made.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str) -> Settings:
+    return Settings(
+        home=tmp_path / "home",
+        database_url=database_url,
+        broker_url=NOBODY,
+        reconcile_s=0.1,
+        grace_s=0.2,
+        log_level="CRITICAL",
+    )
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Settings:
+    """The same on SQLite alone, migrated: for what no database has a part in."""
+    made = Settings(
+        home=tmp_path / "home", broker_url=NOBODY, reconcile_s=0.1, grace_s=0.2, log_level="CRITICAL"
+    )
+    records = Records(made.effective_database_url)
+    records.database.migrate()
+    records.close()
+    return made
+
+
+@pytest.fixture
+def own_records(local: Settings) -> Iterator[Records]:
+    made = Records(local.effective_database_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def site(settings: Settings, records: Records) -> Site:
+    return Site(settings, records, Store(settings.store_root))
+
+
+@pytest.fixture
+def redis_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("r") / "s"
+    process = subprocess.Popen(
+        [find_redis(), *redis_flags(), "--port", "0", *socket_flags(path)], stdout=subprocess.DEVNULL
+    )
+    wait_for(path.exists, 10)
+    yield path
+    process.kill()
+    process.wait()

@@ -1,0 +1,148 @@
+"""One attempt under supervision, with a small program in place of the real child."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from service.jobs import Kind, Phase, SlotKind, Status
+from service.kind import Site
+from service.records import Records
+from service.settings import Settings
+from service.slots import SHORT
+from service.supervisor import Supervisor
+from serving.store import Store
+from tests.acceptance.stack import wait_for
+from tests.service.workbench import child_that, claim, new, put_tiny
+
+
+def test_a_claim_that_is_void_starts_no_child(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its worker was frozen between claim and spawn; two attempts would train until the first heartbeat."""
+    child_that(monkeypatch, tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    put_tiny(site.records, ready=False)
+    site.records.jobs.create(new(Kind.INGEST))
+    stale = claim(site.records, slot=SlotKind.SHORT, lost=True)
+    site.records.claims.reconcile(ring_after_s=10)
+    claim(site.records, slot=SlotKind.SHORT)
+    Supervisor(stale, SHORT, site).run()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_child_that_left_for_want_of_a_heartbeat_did_not_die(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Exit code 75: worker or database paused for two thirds of a lease. The spec is not to blame."""
+    child_that(monkeypatch, tmp_path, "sys.exit(75)\n")
+    put_tiny(site.records, ready=False)
+    job = site.records.jobs.create(new(Kind.INGEST, max_attempts=1))
+    Supervisor(claim(site.records, slot=SlotKind.SHORT), SHORT, site).run()
+    now = site.records.jobs.get(job.id)
+    assert (now.status, now.deaths) == (Status.QUEUED, 0)
+
+
+def test_a_child_that_hangs_after_its_outcome_is_not_waited_for(
+    local: Settings, own_records: Records, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    child_that(
+        monkeypatch,
+        tmp_path,
+        "tell(1, 'outcome', ending='failed', peak_memory_bytes=1,\n"
+        "     error={'code': 'x', 'detail': 'x', 'retryable': False})\n"
+        "signal.pause()\n",
+    )
+    put_tiny(own_records, ready=False)
+    job = own_records.jobs.create(new(Kind.INGEST))
+    site = Site(local, own_records, Store(local.store_root))
+    supervisor = Supervisor(claim(own_records, slot=SlotKind.SHORT), SHORT, site)
+    thread = threading.Thread(target=supervisor.run, daemon=True)
+    thread.start()
+    thread.join(timeout=5)
+    still_waiting = thread.is_alive()
+    own_records.jobs.cancel(job.id)
+    supervisor.nudge()
+    thread.join(timeout=10)
+    assert not still_waiting
+
+
+def test_an_event_that_can_not_be_stored_does_not_make_a_job_run_for_ever(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """PostgreSQL refuses a step beyond 32 bits: the job is put back without a death, again and again."""
+    child_that(monkeypatch, tmp_path, "tell(1, 'metric', epoch=1, step=2**31, metrics={})\n")
+    put_tiny(site.records, ready=False)
+    job = site.records.jobs.create(new(Kind.INGEST, max_attempts=1))
+    Supervisor(claim(site.records, slot=SlotKind.SHORT), SHORT, site).run()
+    assert site.records.jobs.get(job.id).status is Status.FAILED
+
+
+def test_a_damaged_events_file_of_an_earlier_attempt_does_not_stop_the_next(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is flushed, not synced: a power cut leaves zeros in it."""
+    child_that(monkeypatch, tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    put_tiny(site.records, ready=False)
+    job = site.records.jobs.create(new(Kind.INGEST))
+    site.records.claims.put_back(claim(site.records, slot=SlotKind.SHORT), reason="power cut")
+    kept = site.settings.jobs_folder / job.id / "attempt-1" / "events.jsonl"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(bytes(64) + b"\n")
+    Supervisor(claim(site.records, slot=SlotKind.SHORT), SHORT, site).run()
+    assert (tmp_path / "ran").exists()
+
+
+def test_no_event_calls_a_job_running_that_is_cancelling(records: Records) -> None:
+    """Whoever follows the events would see it go back."""
+    job = records.jobs.create(new())
+    held = claim(records)
+    records.jobs.cancel(job.id)
+    records.claims.enter(held, Phase.PUBLISHING)
+    assert [event.data["status"] for event in records.jobs.events(job.id)][-2:] == ["cancelling"] * 2
+
+
+def test_a_child_that_holds_the_interpreter_lock_leaves_at_its_deadline_too(tmp_path: Path) -> None:
+    """Native code need not give the lock up, and no thread of Python runs then; exporter.child knows how."""
+    program = (
+        "import dataclasses, re, sys\n"
+        "from service.attempt import SupervisorChannel\n"
+        "from service.protocol import Order, boot_clock\n"
+        "order = Order('job_1', 'train', 1, 1, {}, 'm', 1, '', None, sys.argv[1], sys.argv[1],"
+        " boot_clock() + 0.5, {})\n"
+        "SupervisorChannel(sys.stdin.buffer, open(sys.argv[1] + '/told', 'wb'), order).start()\n"
+        "re.match('(a+)+$', 'a' * 60 + 'b')\n"  # one C call, as good as endless
+    )
+    child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE)
+    try:
+        wait_for(lambda: child.poll() is not None, 6)
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_a_child_gets_no_password_of_the_workers_environment(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    child_that(monkeypatch, tmp_path, f"json.dump(dict(os.environ), open({str(tmp_path / 'env')!r}, 'w'))\n")
+    put_tiny(site.records, ready=False)
+    site.records.jobs.create(new(Kind.INGEST))
+    Supervisor(claim(site.records, slot=SlotKind.SHORT), SHORT, site).run()
+    given = json.loads((tmp_path / "env").read_text())
+    assert {"PGPASSWORD", "AWS_SECRET_ACCESS_KEY"}.isdisjoint(given)
+
+
+def test_a_peer_that_froze_in_a_transaction_gives_its_locks_up(postgres_url: str) -> None:
+    """A stopped worker that holds a job's row keeps cancel waiting and the reconciler away from it."""
+    records = Records(postgres_url)
+    with records.database.read() as connection:
+        limit = connection.execute(sqlalchemy.text("SHOW idle_in_transaction_session_timeout")).scalar_one()
+    records.close()
+    assert limit != "0"
