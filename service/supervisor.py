@@ -6,13 +6,9 @@ kill the child's whole process group, so no attempt leaves anything running.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import queue
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,34 +17,17 @@ from typing import Any
 import structlog
 
 from service.attempt import LEFT_ALONE, error_of
+from service.child import Child
 from service.errors import DatabaseUnavailableError
 from service.jobs import EventKind, Phase, Status
 from service.kind import Site, WorkKind, work_of
-from service.protocol import OUTCOME, Ending, Order, boot_clock, say
+from service.protocol import OUTCOME, Ending, Order, boot_clock
 from service.records import Beat, ChildEvent, Claim
 from service.slots import Slot
 
 BEATS_PER_LEASE = 6
 CHILD_SHARE_OF_LEASE = 2 / 3
 """The child leaves by itself at this share of its lease, well before another worker may take the job."""
-
-INHERITED = (
-    *("PATH", "HOME", "USER", "LANG", "LC_", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHON", "VIRTUAL_ENV"),
-    *(
-        "CUDA_",
-        "NVIDIA_",
-        "XLA_",
-        "TF_",
-        "TPU_",
-        "LIBTPU_",
-        "KERAS_",
-        "OMP_",
-        "MKL_",
-        "OPENBLAS_",
-        "SSL_CERT_",
-    ),
-)
-"""What a child inherits of the worker's environment, by the beginnings of names."""
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +71,7 @@ class Supervisor:
             if boot_clock() >= order.leave_at or not self._site.records.claims.holds(self._claim):
                 self._log.warning("attempt_fenced")
                 return
-            child = _Child.spawn(order, self._slot, self._attempt_folder)
+            child = Child.spawn(order, self._slot, self._attempt_folder)
         except DatabaseUnavailableError as error:
             self._log.warning("attempt_abandoned", reason=str(error))
             return
@@ -112,7 +91,7 @@ class Supervisor:
 
     # The life of the child.
 
-    def _attend(self, child: _Child) -> Line | None:
+    def _attend(self, child: Child) -> Line | None:
         """Beat, store and obey until the child has ended; its outcome, or None if it gave none.
 
         Raises nothing for a lost database: the lease decides how long that may last.
@@ -174,7 +153,7 @@ class Supervisor:
             return lines, nudged, False
 
     def _pass_on(
-        self, child: _Child, beat: Beat | None, asked_at: float, kill_at: float | None
+        self, child: Child, beat: Beat | None, asked_at: float, kill_at: float | None
     ) -> float | None:
         """Tell the child how long it may live, and what its owner or the worker wants."""
         if beat is None:
@@ -293,77 +272,6 @@ def events_of(lines: Sequence[Line]) -> list[ChildEvent]:
         ChildEvent(n=line["n"], kind=EventKind(line["event"]), data=line["data"], at=line["at"])
         for line in lines
     ]
-
-
-class _Child:
-    """A spawned process group and the two pipes to it."""
-
-    def __init__(self, process: subprocess.Popen[bytes], events_fd: int) -> None:
-        self._process = process
-        self._events_fd = events_fd
-
-    @staticmethod
-    def spawn(order: Order, slot: Slot, folder: Path) -> _Child:
-        read_fd, write_fd = os.pipe()
-        try:
-            with (folder / "log").open("ab") as log_file:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "service.attempt", str(write_fd)],
-                    stdin=subprocess.PIPE,
-                    stdout=log_file,
-                    stderr=log_file,
-                    pass_fds=[write_fd],
-                    start_new_session=True,
-                    env=_environment(slot),
-                )
-        finally:
-            os.close(write_fd)
-        child = _Child(process, read_fd)
-        child._write(order.line())
-        return child
-
-    def read_into(self, inbox: queue.Queue[bytes | None]) -> None:
-        """Put every line of the child into the inbox, and b"" when it has closed its end."""
-
-        def read() -> None:
-            with os.fdopen(self._events_fd, "rb") as events:
-                for line in events:
-                    if line.endswith(b"\n"):  # a line that a kill cut short is in no file either
-                        inbox.put(line)
-            inbox.put(b"")
-
-        threading.Thread(target=read, name=f"events-{self._process.pid}", daemon=True).start()
-
-    def say(self, **message: Any) -> None:
-        self._write(say(**message))
-
-    def kill(self) -> int:
-        """End the whole process group, converters and provers included; the child's exit code.
-
-        Only once: after the wait the kernel may give the number to somebody else.
-        """
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            code = self._process.wait()
-            assert self._process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
-            return code
-        return self._process.returncode
-
-    def _write(self, line: bytes) -> None:
-        assert self._process.stdin is not None
-        # A child that is gone shows in its events' end, not here.
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
-
-
-def _environment(slot: Slot) -> dict[str, str]:
-    """Of the worker's environment only what Python, TensorFlow and devices need: no password or token."""
-    inherited = {name: value for name, value in os.environ.items() if name.startswith(INHERITED)}
-    return inherited | {"TF_CPP_MIN_LOG_LEVEL": "1"} | dict(slot.environment)
 
 
 def _readable(kept: Path) -> list[Line]:
