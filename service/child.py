@@ -15,21 +15,9 @@ from typing import Any
 from service.protocol import Order, say
 from service.slots import Slot
 
-INHERITED = (
-    *("PATH", "HOME", "USER", "LANG", "LC_", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHON", "VIRTUAL_ENV"),
-    *(
-        "CUDA_",
-        "NVIDIA_",
-        "XLA_",
-        "TF_",
-        "TPU_",
-        "LIBTPU_",
-        "KERAS_",
-        "OMP_",
-        "MKL_",
-        "OPENBLAS_",
-        "SSL_CERT_",
-    ),
+INHERITED = tuple(
+    "PATH HOME USER LANG LC_ TZ TMPDIR LD_LIBRARY_PATH PYTHON VIRTUAL_ENV SSL_CERT_ "
+    "CUDA_ NVIDIA_ XLA_ TF_ TPU_ LIBTPU_ KERAS_ OMP_ MKL_ OPENBLAS_".split()
 )
 """What a child inherits of the worker's environment, by the beginnings of names."""
 
