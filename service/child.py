@@ -15,10 +15,19 @@ from typing import Any
 from service.protocol import Order, say
 from service.slots import Slot
 
-INHERITED = tuple(
-    "PATH HOME USER LANG LC_ TZ TMPDIR LD_LIBRARY_PATH PYTHON VIRTUAL_ENV SSL_CERT_ "
-    "CUDA_ NVIDIA_ XLA_ TF_ TPU_ LIBTPU_ KERAS_ OMP_ MKL_ OPENBLAS_".split()
+FOR_PYTHON = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "PYTHON",
+    "VIRTUAL_ENV",
 )
+FOR_DEVICES = ("CUDA_", "NVIDIA_", "XLA_", "TF_", "TPU_", "LIBTPU_", "KERAS_", "OMP_", "MKL_", "OPENBLAS_")
 """What a child inherits of the worker's environment, by the beginnings of names."""
 
 
@@ -91,5 +100,7 @@ class Child:
 
 def _environment(slot: Slot) -> dict[str, str]:
     """Of the worker's environment only what Python, TensorFlow and devices need: no password or token."""
-    inherited = {name: value for name, value in os.environ.items() if name.startswith(INHERITED)}
+    inherited = {
+        name: value for name, value in os.environ.items() if name.startswith(FOR_PYTHON + FOR_DEVICES)
+    }
     return inherited | {"TF_CPP_MIN_LOG_LEVEL": "1"} | dict(slot.environment)
