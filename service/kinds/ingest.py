@@ -54,15 +54,8 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
 
 
 def complete(claim: Claim, outcome: Mapping[str, Any], site: Site) -> bool:
-    """Record what was found, then that the row is done."""
-    assert claim.job.dataset_id is not None
-    site.records.datasets.ready(
-        claim.job.dataset_id,
-        kind=outcome["kind"],
-        schema=outcome["schema"],
-        statistics=outcome["statistics"],
-    )
-    return site.records.claims.finish(claim, Status.SUCCEEDED, result=outcome)
+    """Record what was found, and that the row is done."""
+    return site.records.datasets.ingested(claim, outcome)
 
 
 def resume(claim: Claim, site: Site) -> bool:  # noqa: ARG001 - the contract of kinds
@@ -71,7 +64,4 @@ def resume(claim: Claim, site: Site) -> bool:  # noqa: ARG001 - the contract of 
 
 
 def give_up(claim: Claim, site: Site, error: Mapping[str, Any] | None) -> None:
-    """Say on the data set why it can't be used."""
-    assert claim.job.dataset_id is not None
-    cancelled = {"code": "cancelled", "detail": "its ingest was cancelled", "retryable": True}
-    site.records.datasets.failed(claim.job.dataset_id, error or cancelled)
+    """Leave it at that: the data set reads on this row why it can't be used."""

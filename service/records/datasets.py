@@ -1,18 +1,28 @@
-"""Uploaded data sets: content-addressed files and what was found in them."""
+"""Uploaded data sets: content-addressed files and what was found in them.
+
+A data set's status stands in no column: it is ready when something was found in it; until then it is what
+the row that reads it is, so that however that row ends, the data set says so.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Row, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Row, Select, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.elements import ColumnElement
 
 from service.errors import NameTakenError
+from service.jobs import NewJob, Status
+from service.records.claims import Claim, finish_in, lock
 from service.records.database import Database
-from service.records.tables import datasets
+from service.records.jobs import insert_job
+from service.records.tables import datasets, jobs
+
+CANCELLED = {"code": "cancelled", "detail": "its ingest was cancelled", "retryable": True}
 
 
 @dataclass(frozen=True)
@@ -34,9 +44,6 @@ class Dataset:
     created_at: float
 
 
-_FIELDS = tuple(field.name for field in fields(Dataset))
-
-
 class DatasetRecords:
     """The data sets table."""
 
@@ -44,87 +51,109 @@ class DatasetRecords:
         self._database = database
 
     def create(
-        self, *, dataset_id: str, name: str | None, digest: str, size_bytes: int, filename: str
+        self,
+        *,
+        dataset_id: str,
+        name: str | None,
+        digest: str,
+        size_bytes: int,
+        filename: str,
+        ingest: NewJob | None = None,
     ) -> Dataset:
-        """Record an upload; the same content under the same name is the same data set.
+        """Record an upload, and queue `ingest` to read it unless it was read or is being read.
+
+        The same content under the same name is the same data set. A name whose file can't be read is free
+        for the mended one. The answer's `ingest_id` is the given row's exactly when that row was queued.
 
         Raises:
             NameTakenError: the name belongs to other content.
         """
-        known = self._named(name) if name else self.get(dataset_id)
-        if known is None:
-            try:
-                with self._database.write() as connection:
-                    connection.execute(
-                        insert(datasets).values(
-                            id=dataset_id,
-                            name=name,
-                            digest=digest,
-                            size_bytes=size_bytes,
-                            filename=filename,
-                            status="pending",
-                            created_at=time.time(),
-                        )
-                    )
-            except IntegrityError:
-                known = self._named(name) if name else None  # another upload was quicker
-                if known is None:
-                    known = self.get(dataset_id)
-        if known is not None and known.digest != digest:
-            raise NameTakenError(f"the name {name!r} belongs to a data set with other content, {known.id}")
-        found = known or self.get(dataset_id)
-        assert found is not None
-        return found
+        with self._database.write() as connection:
+            known = self._settle(
+                connection,
+                datasets.c.id == dataset_id if name is None else datasets.c.name == name,
+                {
+                    "id": dataset_id,
+                    "name": name,
+                    "digest": digest,
+                    "size_bytes": size_bytes,
+                    "filename": filename,
+                    "created_at": time.time(),
+                },
+            )
+            if known.digest != digest:
+                raise NameTakenError(f"{name or dataset_id!r} is a data set with other content, {known.id}")
+            being_read = known.status == "pending" and known.ingest_id is not None
+            if ingest is None or being_read or known.status == "ready":
+                return known
+            insert_job(connection, replace(ingest, dataset_id=known.id))
+            connection.execute(update(datasets).where(datasets.c.id == known.id).values(ingest_id=ingest.id))
+            return replace(known, ingest_id=ingest.id, status="pending", error=None)
 
     def get(self, dataset_id: str) -> Dataset | None:
         """The data set of this id, or None."""
-        return self._one(datasets.c.id == dataset_id)
+        return self._one(_QUERY.where(datasets.c.id == dataset_id))
 
     def find(self, id_or_name: str) -> Dataset | None:
-        """The data set of this id or unique name, or None."""
-        return self._one(or_(datasets.c.id == id_or_name, datasets.c.name == id_or_name))
+        """The data set of this id, else of this unique name, or None."""
+        is_id = datasets.c.id == id_or_name
+        named = or_(is_id, datasets.c.name == id_or_name)
+        return self._one(_QUERY.where(named).order_by(is_id.desc()))
 
     def page(self, *, before_seq: int | None, limit: int) -> list[Dataset]:
         """At most `limit` data sets, newest first."""
-        query = select(datasets).order_by(datasets.c.seq.desc()).limit(limit)
+        query = _QUERY.order_by(datasets.c.seq.desc()).limit(limit)
         if before_seq is not None:
             query = query.where(datasets.c.seq < before_seq)
         with self._database.read() as connection:
             return [_dataset(row) for row in connection.execute(query)]
 
-    def ingesting(self, dataset_id: str, job_id: str) -> None:
-        """Remember which short row reads it."""
-        self._update(dataset_id, ingest_id=job_id, status="pending", error=None)
+    def ingested(self, claim: Claim, found: Mapping[str, Any]) -> bool:
+        """Keep what the claimed row found and end it, in one transaction; False when fenced.
 
-    def ready(
-        self, dataset_id: str, *, kind: str, schema: Mapping[str, Any], statistics: Mapping[str, Any]
-    ) -> None:
-        """Keep what ingest found."""
-        self._update(
-            dataset_id,
-            status="ready",
-            kind=kind,
-            schema=dict(schema),
-            statistics=dict(statistics),
-            error=None,
-        )
-
-    def failed(self, dataset_id: str, error: Mapping[str, Any]) -> None:
-        """Keep why it can't be read."""
-        self._update(dataset_id, status="failed", error=dict(error))
-
-    def _update(self, dataset_id: str, **values: Any) -> None:
+        `found` has the `kind` of source that reads the file, its `schema` and its `statistics`.
+        """
         with self._database.write() as connection:
-            connection.execute(update(datasets).where(datasets.c.id == dataset_id).values(**values))
+            if lock(connection, claim) is None:
+                return False
+            connection.execute(
+                update(datasets)
+                .where(datasets.c.id == claim.job.dataset_id)
+                .values(kind=found["kind"], schema=found["schema"], statistics=found["statistics"])
+            )
+            return finish_in(connection, claim, Status.SUCCEEDED, result=found)
 
-    def _named(self, name: str) -> Dataset | None:
-        return self._one(datasets.c.name == name)
+    def _settle(self, connection: Connection, key: ColumnElement[bool], values: Mapping[str, Any]) -> Dataset:
+        """The row that holds this place, inserted if nobody does, and locked until the transaction ends."""
+        dialect = sqlite if self._database.is_sqlite else postgresql
+        while True:
+            connection.execute(dialect.insert(datasets).values(**values).on_conflict_do_nothing())
+            # The lock comes first: what is read before it may be another upload's past.
+            locked = connection.execute(select(datasets.c.id).where(key).with_for_update()).scalar()
+            if locked is None:
+                continue  # another upload has just freed the name
+            known = _dataset(connection.execute(_QUERY.where(datasets.c.id == locked)).one())
+            if known.digest == values["digest"] or known.name is None or known.status != "failed":
+                return known
+            connection.execute(update(datasets).where(datasets.c.id == known.id).values(name=None))
 
-    def _one(self, where: Any) -> Dataset | None:  # noqa: ANN401 - a SQL expression
+    def _one(self, query: Select[Any]) -> Dataset | None:
         with self._database.read() as connection:
-            row = connection.execute(select(datasets).where(where)).first()
+            row = connection.execute(query.limit(1)).first()
             return _dataset(row) if row else None
 
 
+_INGEST = {"ingest_status": jobs.c.status, "ingest_error": jobs.c.error}
+_QUERY = select(datasets, *(column.label(name) for name, column in _INGEST.items())).outerjoin(
+    jobs, jobs.c.id == datasets.c.ingest_id
+)
+_STATUS = {Status.FAILED.value: "failed", Status.CANCELLED.value: "failed"}
+
+
 def _dataset(row: Row[Any]) -> Dataset:
-    return Dataset(**{name: row._mapping[name] for name in _FIELDS})
+    values = dict(row._mapping)
+    ended, error = values.pop("ingest_status"), values.pop("ingest_error")
+    if values["kind"] is not None:
+        return Dataset(**values, status="ready", error=None)
+    status = _STATUS.get(ended, "pending")
+    return Dataset(**values, status=status, error=(error or CANCELLED) if status == "failed" else None)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service.errors import IdempotencyConflictError
@@ -43,6 +43,15 @@ class JobRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def repeated(self, idempotency_key: str, body_digest: str) -> Job | None:
+        """The job that an earlier request with this key and body made, or None.
+
+        Raises:
+            IdempotencyConflictError: the key came with another body before.
+        """
+        with self._database.read() as connection:
+            return _by_key(connection, idempotency_key, body_digest)
+
     def create(self, new: NewJob, *, idempotency_key: str | None = None, body_digest: str = "") -> Job:
         """Insert a queued job; a repeat of the same key and body answers with the first one's job.
 
@@ -55,7 +64,7 @@ class JobRecords:
                     known = _by_key(connection, idempotency_key, body_digest)
                     if known is not None:
                         return known
-                _insert(connection, new)
+                insert_job(connection, new)
                 if idempotency_key is not None:
                     connection.execute(
                         insert(idempotency_keys).values(
@@ -65,6 +74,7 @@ class JobRecords:
                             created_at=time.time(),
                         )
                     )
+                return job_of(connection.execute(select(jobs).where(jobs.c.id == new.id)).one())
         except IntegrityError:
             # Another API process committed the same key between our look and our insert.
             if idempotency_key is None:
@@ -74,9 +84,6 @@ class JobRecords:
             if known is None:
                 raise
             return known
-        job = self.get(new.id)
-        assert job is not None
-        return job
 
     def get(self, job_id: str) -> Job | None:
         """The job, or None."""
@@ -165,28 +172,48 @@ class JobRecords:
 
     def transitions(self, job_id: str) -> list[Transition]:
         """Every move of the job's status, dated, in order."""
-        query = select(transitions).where(transitions.c.job_id == job_id).order_by(transitions.c.n)
+        return self.transitions_of([job_id])[job_id]
+
+    def transitions_of(self, job_ids: Sequence[str]) -> dict[str, list[Transition]]:
+        """The same of each of these jobs, with one query."""
+        query = (
+            select(transitions)
+            .where(transitions.c.job_id.in_(job_ids))
+            .order_by(transitions.c.job_id, transitions.c.n)
+        )
+        found: dict[str, list[Transition]] = {job_id: [] for job_id in job_ids}
         with self._database.read() as connection:
-            return [
-                Transition(status=Status(row.status), attempt=row.attempt, reason=row.reason, at=row.at)
-                for row in connection.execute(query)
-            ]
+            for row in connection.execute(query):
+                move = Transition(
+                    status=Status(row.status), attempt=row.attempt, reason=row.reason, at=row.at
+                )
+                found[row.job_id].append(move)
+        return found
 
     def queue_place(self, job: Job) -> QueuePlace | None:
         """Where a waiting job stands in its line; None for one that doesn't wait."""
-        if job.status is not Status.QUEUED:
-            return None
-        ahead = and_(
-            jobs.c.slot == job.kind.slot.value,
-            jobs.c.status == Status.QUEUED.value,
-            or_(
-                jobs.c.priority > job.priority,
-                and_(jobs.c.priority == job.priority, jobs.c.seq < job.seq),
-            ),
+        return self.queue_places([job]).get(job.id)
+
+    def queue_places(self, found: Sequence[Job]) -> dict[str, QueuePlace]:
+        """The same of each of these jobs that waits, with one query."""
+        waiting = {job.id: job for job in found if job.status is Status.QUEUED}
+        if not waiting:
+            return {}
+        position = func.row_number().over(
+            partition_by=jobs.c.slot, order_by=(jobs.c.priority.desc(), jobs.c.seq)
+        )
+        line = (
+            select(jobs.c.id, position.label("position"))
+            .where(
+                jobs.c.status == Status.QUEUED.value,
+                jobs.c.slot.in_({job.kind.slot.value for job in waiting.values()}),
+            )
+            .subquery()
         )
         with self._database.read() as connection:
-            count = connection.execute(select(func.count()).select_from(jobs).where(ahead)).scalar_one()
-        return QueuePlace(position=count + 1, priority=job.priority)
+            # A job that a worker has taken since stands in no line.
+            rows = connection.execute(select(line).where(line.c.id.in_(waiting))).all()
+        return {row.id: QueuePlace(row.position, waiting[row.id].priority) for row in rows}
 
 
 def job_of(row: Row[Any]) -> Job:
@@ -197,7 +224,8 @@ def job_of(row: Row[Any]) -> Job:
     return Job(**values)
 
 
-def _insert(connection: Connection, new: NewJob) -> None:
+def insert_job(connection: Connection, new: NewJob) -> None:
+    """Insert a queued job inside the caller's transaction."""
     connection.execute(
         insert(jobs).values(
             id=new.id,

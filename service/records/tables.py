@@ -122,12 +122,10 @@ datasets = Table(
     Column("digest", String(71), nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("filename", String(255), nullable=False),
-    Column("kind", String(24)),  # the source that reads it, found by ingest
-    Column("status", String(16), nullable=False),
+    Column("kind", String(24)),  # the source that reads it; null until ingest has found it
     Column("schema", JSON),
     Column("statistics", JSON),
-    Column("error", JSON),
-    Column("ingest_id", String(40)),
+    Column("ingest_id", String(40)),  # the row that reads it: until then, its status is the data set's
     Column("created_at", Float, nullable=False),
     sqlite_autoincrement=True,
 )

@@ -5,23 +5,36 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+import unicodedata
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Annotated, BinaryIO
 
+import structlog
 from fastapi import APIRouter, Query, Request, Response
 from starlette.datastructures import UploadFile
 
 from service.bodies import DatasetBody, Page, cursor_of, dataset_body, sequence_after
 from service.context import Context, Here
 from service.data import keep
-from service.errors import Fault, NotFoundError, SpecRefusedError, UploadUnreadableError
+from service.errors import (
+    DatabaseUnavailableError,
+    Fault,
+    NotFoundError,
+    SpecRefusedError,
+    UploadUnreadableError,
+)
 from service.jobs import MODEL_NAME, Kind, NewJob, new_id
 from service.problems import responses
 from service.records import Dataset
+from service.routes.addresses import DatasetName
 
 router = APIRouter(tags=["datasets"])
+
+log = structlog.get_logger(__name__)
+
 INGEST_WAIT_S = 30.0
+ID_PREFIX = "ds_"
 LOOK_EVERY_S = 0.05
 CHUNK = 1 << 20
 UPLOAD_BODY = {
@@ -67,12 +80,12 @@ async def upload(request: Request, response: Response, here: Here) -> DatasetBod
         if name is not None and not isinstance(name, str):
             raise UploadUnreadableError("the field `name` is a text")
         chosen = _checked_name(name)
-        filename = (file.filename or "data")[-255:]
+        filename = _filename(file.filename)
         dataset = await asyncio.to_thread(_keep, here, file.file, chosen, filename)
     until = time.monotonic() + INGEST_WAIT_S
     while dataset.status == "pending" and time.monotonic() < until and not here.closing.is_set():
         await asyncio.sleep(LOOK_EVERY_S)
-        dataset = await asyncio.to_thread(_found, here, dataset.id)
+        dataset = await asyncio.to_thread(_again, here, dataset)
     response.headers["Location"] = f"/v1/datasets/{dataset.id}"
     if dataset.status == "pending":
         response.status_code = HTTPStatus.ACCEPTED
@@ -96,7 +109,7 @@ def list_datasets(
 
 
 @router.get("/datasets/{id_or_name}", responses=responses(HTTPStatus.NOT_FOUND))
-def get_dataset(id_or_name: str, here: Here) -> DatasetBody:
+def get_dataset(id_or_name: DatasetName, here: Here) -> DatasetBody:
     """One data set, by id or unique name."""
     return dataset_body(_found(here, id_or_name))
 
@@ -104,26 +117,21 @@ def get_dataset(id_or_name: str, here: Here) -> DatasetBody:
 def _keep(here: Context, file: BinaryIO, name: str | None, filename: str) -> Dataset:
     stored = keep(here.settings.data_root, _chunks(file), max_bytes=here.settings.max_upload_bytes)
     # The id says the content, so that an unnamed upload done twice is one data set.
-    own = "ds_" + stored.digest.removeprefix("sha256:")[:20]
+    own = ID_PREFIX + stored.digest.removeprefix("sha256:")[:20]
+    row = NewJob(
+        kind=Kind.INGEST, spec={"kind": Kind.INGEST.value, "filename": filename}, dataset_digest=stored.digest
+    )
     dataset = here.records.datasets.create(
         dataset_id=own if name is None else new_id("ds"),
         name=name,
         digest=stored.digest,
         size_bytes=stored.size_bytes,
         filename=filename,
+        ingest=row,
     )
-    if dataset.status == "ready":
-        return dataset
-    row = NewJob(
-        kind=Kind.INGEST,
-        spec={"kind": Kind.INGEST.value, "filename": filename},
-        dataset_id=dataset.id,
-        dataset_digest=dataset.digest,
-    )
-    here.records.datasets.ingesting(dataset.id, row.id)
-    here.records.jobs.create(row)
-    here.ring(row.id)
-    return _found(here, dataset.id)
+    if dataset.ingest_id == row.id:
+        here.ring(row.id)
+    return dataset
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:
@@ -138,10 +146,28 @@ def _found(here: Context, id_or_name: str) -> Dataset:
     return dataset
 
 
+def _again(here: Context, dataset: Dataset) -> Dataset:
+    """The data set as it is now, or as it was: a kept upload is answered even while the database is away."""
+    try:
+        return _found(here, dataset.id)
+    except DatabaseUnavailableError as error:
+        log.warning("dataset_not_read", dataset_id=dataset.id, error=str(error))
+        return dataset
+
+
+def _filename(given: str | None) -> str:
+    """The end of the name that was given, as far as it can be stored and shown."""
+    shown = "".join(each for each in given or "" if unicodedata.category(each)[0] != "C")
+    return shown[-255:] or "data"
+
+
 def _checked_name(name: str | None) -> str | None:
     if name is not None and not re.fullmatch(MODEL_NAME, name):
         detail = (
             f"a name has 1 to 63 of a-z, 0-9, _ and -, and starts with a letter or digit. Received: {name!r}"
         )
+        raise SpecRefusedError([Fault("/name", detail)])
+    if name is not None and name.startswith(ID_PREFIX):
+        detail = f"{ID_PREFIX} is how the ids of data sets begin; choose another name. Received: {name!r}"
         raise SpecRefusedError([Fault("/name", detail)])
     return name

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.errors import SpecRefusedError
-from service.jobs import JobSpec
+from service.jobs import JobSpec, Kind, NewJob, SlotKind
 from service.problems import TABLE, Problem
 from service.records import Records
 from service.submission import new_training_job
@@ -41,10 +41,19 @@ def test_the_wrong_spec_is_answered_as_shown(tmp_path: Path) -> None:
     records.database.migrate()
     example = json.loads((ROOT / "examples" / "breast_cancer.json").read_text())
     columns = [{"name": name} for name in (*example["data"]["features"], example["data"]["label"])]
-    made = records.datasets.create(
-        dataset_id="ds_1", name="breast-cancer", digest="sha256:1", size_bytes=1, filename="breast_cancer.csv"
+    records.datasets.create(
+        dataset_id="ds_1",
+        name="breast-cancer",
+        digest="sha256:1",
+        size_bytes=1,
+        filename="breast_cancer.csv",
+        ingest=NewJob(kind=Kind.INGEST, spec={}),
     )
-    records.datasets.ready(made.id, kind="csv", schema={"rows": 569, "columns": columns}, statistics={})
+    ingest = records.claims.claim_next(SlotKind.SHORT, "w", 30)
+    assert ingest is not None
+    records.datasets.ingested(
+        ingest, {"kind": "csv", "schema": {"rows": 569, "columns": columns}, "statistics": {}}
+    )
     answer = shown("faults")
     with pytest.raises(SpecRefusedError) as refused:
         new_training_job(shown("refused"), records.datasets)
