@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import re
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field
 
 from service.errors import Fault, SpecRefusedError
-from service.jobs import Event, Job, Transition
+from service.jobs import MODEL_NAME, Event, Job, Transition
 from service.records import Dataset, PublishedVersion, QueuePlace
 
 Item = TypeVar("Item")
@@ -230,18 +230,13 @@ def cursor_of(value: int | str) -> str:
     return base64.urlsafe_b64encode(str(value).encode()).decode().rstrip("=")
 
 
-def after_cursor(cursor: str | None) -> str | None:
-    """What `cursor_of` was given.
+def name_after(cursor: str | None) -> str:
+    """The name in the cursor; without one, what comes before every name.
 
     Raises:
-        SpecRefusedError: it is no cursor of ours.
+        SpecRefusedError: it is no cursor of this list.
     """
-    if cursor is None:
-        return None
-    try:
-        return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except (binascii.Error, UnicodeError) as error:
-        raise SpecRefusedError([Fault("/after", "not a cursor of this list; take it from `next`")]) from error
+    return "" if cursor is None else _inside(cursor, MODEL_NAME)
 
 
 def sequence_after(cursor: str | None) -> int | None:
@@ -250,9 +245,15 @@ def sequence_after(cursor: str | None) -> int | None:
     Raises:
         SpecRefusedError: it is no cursor of this list.
     """
-    value = after_cursor(cursor)
-    if value is None:
-        return None
-    if not value.isdigit():
+    return None if cursor is None else int(_inside(cursor, r"[0-9]{1,18}"))
+
+
+def _inside(cursor: str, pattern: str) -> str:
+    """What `cursor_of` was given, where it has the form of this list's cursors."""
+    try:
+        value = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    except ValueError:
+        value = ""
+    if not re.fullmatch(pattern, value):
         raise SpecRefusedError([Fault("/after", "not a cursor of this list; take it from `next`")])
-    return int(value)
+    return value

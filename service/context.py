@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import httpx
+import structlog
 from fastapi import Depends, Request
 
 from service.auth import TokenFile
-from service.errors import UnauthorizedError
+from service.errors import DatabaseUnavailableError, UnauthorizedError
 from service.queue import Bell
 from service.records import Records
 from service.serving_client import ServingClient
 from service.settings import Settings
 from serving.store import Store
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,12 @@ class Context:
 
     def ring(self, job_id: str) -> None:
         """Tell the workers; best effort, since the reconciler rings for what waits."""
-        if self.bell.ring(job_id):
-            self.records.claims.rung([job_id])
+        try:
+            if self.bell.ring(job_id):
+                self.records.claims.rung([job_id])
+        except DatabaseUnavailableError as error:
+            # The job is committed: it must be answered as accepted, whatever becomes of the note.
+            log.warning("ring_not_noted", job_id=job_id, error=str(error))
 
 
 def _context(request: Request) -> Context:

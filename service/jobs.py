@@ -8,14 +8,16 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator
 
 from exporter.entries import ExportEntry, with_saved_model
 from trainer.spec import SpecModel, TrainSpec
 
 MODEL_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+LABEL_KEY = r"^[A-Za-z0-9._/-]{1,63}$"
+LABEL_VALUE = r"^[^\x00-\x1f\x7f-\x9f]{0,255}$"  # no control characters
 ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME)]
 
 
@@ -126,13 +128,15 @@ class JobSpec(TrainSpec):
     limits: Limits = Field(default_factory=Limits)
     priority: int = Field(0, ge=-100, le=100, description="Larger goes first.")
     labels: dict[
-        Annotated[str, StringConstraints(max_length=63)], Annotated[str, StringConstraints(max_length=255)]
+        Annotated[str, StringConstraints(pattern=LABEL_KEY)],
+        Annotated[str, StringConstraints(pattern=LABEL_VALUE)],
     ] = Field(default_factory=dict, max_length=32, description="Words of your own to find the job by.")
 
-    @model_validator(mode="after")
-    def _exports_agree(self) -> Self:
-        with_saved_model(self.export)  # two artifacts of one name, or two SavedModels, are refused there
-        return self
+    @field_validator("export")
+    @classmethod
+    def _exports_agree(cls, export: tuple[ExportEntry, ...]) -> tuple[ExportEntry, ...]:
+        with_saved_model(export)  # two artifacts of one name, or two SavedModels, are refused there
+        return export
 
 
 @dataclass(frozen=True)

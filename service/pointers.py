@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,11 +12,20 @@ from pydantic import BaseModel, ValidationError
 
 from service.errors import Fault
 
+KEY = "[key]"  # where pydantic says that a mapping's key is wrong, not its value
+_UNKNOWN_TAG = re.compile(
+    r"Input tag '(?P<tag>.*)' found using '(?P<word>[^']*)' does not match any of the expected tags: "
+    r"(?P<valid>.*)",
+    re.DOTALL,
+)
+
 
 def faults_of(error: ValidationError, body: object, model: type[BaseModel]) -> list[Fault]:
     """Every error of `body` against `model`, each with the pointer of the value that is wrong."""
-    schema = model.model_json_schema()
-    return [_fault(each, body, schema) for each in error.errors(include_url=False, include_context=True)]
+    return [
+        _fault(each, body, _schema_of(model))
+        for each in error.errors(include_url=False, include_context=True)
+    ]
 
 
 def pointer_of(path: Sequence[str | int]) -> str:
@@ -23,22 +33,32 @@ def pointer_of(path: Sequence[str | int]) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
+@functools.cache
+def _schema_of(model: type[BaseModel]) -> Mapping[str, Any]:
+    return model.model_json_schema()
+
+
 def _fault(error: Mapping[str, Any], body: object, schema: Mapping[str, Any]) -> Fault:
     missing = error["type"] == "missing"
-    path = list(_path_in(body, error["loc"]))
+    *parents, last = error["loc"] or ("",)
+    mapping = _value_at(body, list(_path_in(body, parents)))
+    of_key = last == KEY and not (isinstance(mapping, Mapping) and KEY in mapping)
+    path = list(_path_in(body, parents if of_key else error["loc"]))
     detail = str(error["msg"]).removeprefix("Value error, ")
+    # The context is lost where errors of one validator pass through another; the sentence has it all.
+    tagged = _UNKNOWN_TAG.fullmatch(detail) if error["type"] == "union_tag_invalid" else None
     if error["type"] == "extra_forbidden":
         valid = sorted(_fields_at(schema, path[:-1]))
         detail = f"unknown field {path[-1]!r}; {_nearest(str(path[-1]), valid)}"
-    elif error["type"] == "union_tag_invalid":
-        # The context is lost where errors of one validator pass through another; the sentence has it all.
-        tag, word, *valid = re.findall(r"'([^']*)'", detail)
-        path.append(word)
-        detail = f"unknown {word} {tag!r}; {_nearest(tag, valid)}"
+    elif tagged:
+        valid = re.findall(r"'([^']*)'", tagged["valid"])
+        path.append(tagged["word"])
+        detail = f"unknown {tagged['word']} {_short(tagged['tag'])}; {_nearest(tagged['tag'], valid)}"
     elif missing:
         detail = "this field is required"
     elif _is_plain(detail):
-        detail = f"{detail}. Received: {_short(_value_at(body, path))}"
+        received = path[-1] if of_key else _value_at(body, path)
+        detail = f"{'As a key: ' if of_key else ''}{detail}. Received: {_short(received)}"
     return Fault(pointer_of(path), detail)
 
 
@@ -65,8 +85,14 @@ def _path_in(body: object, loc: Sequence[str | int]) -> Iterator[str | int]:
 
 
 def _value_at(body: object, path: Sequence[str | int]) -> object:
+    """The value there, or the last one on the way, where the body does not go so far."""
     for part in path:
-        body = body[part]  # type: ignore[index]  # a value that is wrong is a value that is there
+        if isinstance(body, Mapping) and part in body:
+            body = body[str(part)]
+        elif isinstance(body, list) and isinstance(part, int) and part < len(body):
+            body = body[part]
+        else:
+            break
     return body
 
 

@@ -81,6 +81,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        if any(each["loc"][0] == "path" for each in error.errors()):
+            detail = f"{request.url.path!r} can't be the address of anything"
+            return _answer(request, HTTPStatus.NOT_FOUND, "not_found", detail)
         faults = [_parameter_fault(each) for each in error.errors()]
         detail = "; ".join(f"{fault.pointer}: {fault.detail}" for fault in faults)
         return _answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", detail, faults=faults)

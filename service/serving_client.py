@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fitserve import FitserveError, NotFoundError, Predictor
@@ -30,16 +31,11 @@ class ServingClient:
 
     def state(self, model: str, number: int) -> ServingState:
         """AVAILABLE, LOADING, ... as TensorFlow Serving says; UNKNOWN if it has not heard of the version."""
-        try:
-            known = self._open().status(model, version=number, timeout_s=ASK_TIMEOUT_S)
-        except NotFoundError:
-            return ServingState("UNKNOWN", time.time())
-        except FitserveError as error:
-            return ServingState("UNREACHABLE", time.time(), str(error))
-        for each in known:
-            if each.version == number:
-                return ServingState(str(each.state), time.time(), each.error or None)
-        return ServingState("UNKNOWN", time.time())
+        return self._states(model, [number], version=number)[number]
+
+    def states(self, model: str, numbers: Sequence[int]) -> dict[int, ServingState]:
+        """The same of each of these versions, with one question."""
+        return self._states(model, numbers, version=None)
 
     def answers(self) -> bool:
         """Whether the server answers at all, whatever it serves."""
@@ -55,6 +51,19 @@ class ServingClient:
         """Close the channel."""
         if self._predictor is not None:
             self._predictor.close()
+
+    def _states(self, model: str, numbers: Sequence[int], *, version: int | None) -> dict[int, ServingState]:
+        error: str | None = None
+        try:
+            told = self._open().status(model, version=version, timeout_s=ASK_TIMEOUT_S)
+        except NotFoundError:
+            told = []
+        except FitserveError as failure:
+            told, error = [], str(failure)
+        now = time.time()
+        untold = ServingState("UNKNOWN" if error is None else "UNREACHABLE", now, error)
+        known = {each.version: ServingState(str(each.state), now, each.error or None) for each in told}
+        return {number: known.get(number, untold) for number in numbers}
 
     def _open(self) -> Predictor:
         with self._opening:

@@ -23,16 +23,14 @@ def new_training_job(body: object, datasets: DatasetRecords) -> NewJob:
     Raises:
         SpecRefusedError: with every error of the body, each with its JSON pointer.
     """
+    dataset, faults = _data_of(body, datasets)
     try:
         spec = JobSpec.model_validate(body)
     except ValidationError as error:
-        faults = faults_of(error, body, JobSpec)
         # What can be told of the data set is told with the rest, where the body is sound enough to name it.
-        raise SpecRefusedError([*faults, *_data_faults(body, datasets)]) from error
-    faults = _data_faults(body, datasets)
+        raise SpecRefusedError([*faults_of(error, body, JobSpec), *faults]) from error
     if faults:
         raise SpecRefusedError(faults)
-    dataset = datasets.find(spec.data.uri.removeprefix(SCHEME))
     assert dataset is not None
     return NewJob(
         kind=Kind.TRAIN,
@@ -48,23 +46,26 @@ def new_training_job(body: object, datasets: DatasetRecords) -> NewJob:
     )
 
 
-def _data_faults(body: object, datasets: DatasetRecords) -> list[Fault]:
+def _data_of(body: object, datasets: DatasetRecords) -> tuple[Dataset | None, list[Fault]]:
+    """The data set that the body names, and what is wrong with it or with the columns asked of it."""
     data = body.get("data") if isinstance(body, Mapping) else None
     uri = data.get("uri") if isinstance(data, Mapping) else None
     if not isinstance(data, Mapping) or not isinstance(uri, str):
-        return []
+        return None, []
     if not uri.startswith(SCHEME):
-        return [Fault("/data/uri", f"upload the file and name it as {SCHEME}<id or name>. Received: {uri!r}")]
+        detail = f"upload the file and name it as {SCHEME}<id or name>. Received: {uri!r}"
+        return None, [Fault("/data/uri", detail)]
     dataset = datasets.find(uri.removeprefix(SCHEME))
     if dataset is None:
         known = uri.removeprefix(SCHEME)
-        return [Fault("/data/uri", f"there is no data set {known!r}; POST /v1/datasets makes one")]
+        return None, [Fault("/data/uri", f"there is no data set {known!r}; POST /v1/datasets makes one")]
     if dataset.status == "failed":
         detail = (dataset.error or {}).get("detail", "it can't be read")
-        return [Fault("/data/uri", f"data set {dataset.name or dataset.id} can't be used: {detail}")]
+        detail = f"data set {dataset.name or dataset.id} can't be used: {detail}"
+        return dataset, [Fault("/data/uri", detail)]
     if dataset.status != "ready" or dataset.schema is None:
-        return []  # the job itself will tell
-    return [*_kind_faults(data, dataset), *_column_faults(data, dataset)]
+        return dataset, []  # the job itself will tell
+    return dataset, [*_kind_faults(data, dataset), *_column_faults(data, dataset)]
 
 
 def _kind_faults(data: Mapping[str, Any], dataset: Dataset) -> list[Fault]:

@@ -18,6 +18,7 @@ from service.context import Context, Here
 from service.errors import NotFoundError
 from service.jobs import EventKind, Status
 from service.problems import responses
+from service.routes.addresses import LARGEST_INT, JobId
 
 router = APIRouter(tags=["jobs"])
 LOOK_EVERY_S = 0.2
@@ -32,12 +33,12 @@ RECONNECT_AFTER_MS = 1000
     responses=responses(HTTPStatus.NOT_FOUND) | {200: {"content": {"text/event-stream": {}}}},
 )
 async def get_events(
-    job_id: str,
+    job_id: JobId,
     request: Request,
     here: Here,
-    after: Annotated[int, Query(ge=0, description="Only events with a larger id.")] = 0,
+    after: Annotated[int, Query(ge=0, le=LARGEST_INT, description="Only events with a larger id.")] = 0,
     limit: Annotated[int, Query(ge=1, le=100)] = 100,
-    last_event_id: Annotated[int | None, Header(ge=0)] = None,
+    last_event_id: Annotated[int | None, Header(ge=0, le=LARGEST_INT)] = None,
 ) -> Response | Page[EventBody]:
     """Events in order; with `Accept: text/event-stream` as a stream, which ends after the terminal one."""
     if await asyncio.to_thread(here.records.jobs.get, job_id) is None:
@@ -55,17 +56,19 @@ async def get_events(
 
 
 @router.get("/jobs/{job_id}/metrics", responses=responses(HTTPStatus.NOT_FOUND))
-def get_metrics(job_id: str, here: Here) -> dict[str, list[dict[str, Any]]]:
+def get_metrics(job_id: JobId, here: Here) -> dict[str, list[dict[str, Any]]]:
     """The learning curves: the metrics at each epoch's end."""
     if here.records.jobs.get(job_id) is None:
         raise NotFoundError(f"there is no job {job_id!r}")
     return {"data": here.records.jobs.curves(job_id)}
 
 
-async def _stream(here: Context, job_id: str, after: int) -> AsyncIterator[bytes]:
+async def _stream(here: Context, job_id: JobId, after: int) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RECONNECT_AFTER_MS)
     told_at = time.monotonic()
     while not here.closing.is_set():
+        # The status comes first: whatever ended the job stored its last event in the same transaction.
+        job = await asyncio.to_thread(here.records.jobs.get, job_id)
         batch = await asyncio.to_thread(here.records.jobs.events, job_id, after=after, limit=BATCH)
         for event in batch:
             data = json.dumps(event.data, separators=(",", ":"))
@@ -76,6 +79,8 @@ async def _stream(here: Context, job_id: str, after: int) -> AsyncIterator[bytes
         if batch:
             told_at = time.monotonic()
             continue
+        if job is None or job.status.is_terminal:
+            return  # taken up after the terminal event
         if time.monotonic() - told_at >= PING_EVERY_S:
             yield format_sse_event(comment="ping")
             told_at = time.monotonic()

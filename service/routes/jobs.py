@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
+import re
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from service.bodies import JobBody, Page, cursor_of, job_body, sequence_after
 from service.context import Context, Here
-from service.errors import Fault, IllegalMoveError, NotFoundError, SpecRefusedError
-from service.jobs import LISTED_KINDS, Job, Kind, Status
+from service.documents import read_document
+from service.errors import (
+    DatabaseUnavailableError,
+    Fault,
+    IllegalMoveError,
+    NotFoundError,
+    SpecRefusedError,
+)
+from service.jobs import LABEL_KEY, LABEL_VALUE, LISTED_KINDS, MODEL_NAME, Job, Kind, Status
 from service.problems import responses
 from service.records import JobFilter
+from service.routes.addresses import JobId
 from service.submission import new_training_job
 
 router = APIRouter(tags=["jobs"])
 LOOK_EVERY_S = 0.2
+
+log = structlog.get_logger(__name__)
 
 
 @router.post(
@@ -38,29 +50,37 @@ async def submit(
     request: Request,
     response: Response,
     here: Here,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobBody:
     """Take a training job: checked whole, committed, then answered; training starts when a slot is free."""
     raw = await request.body()
     job = await asyncio.to_thread(_submit, here, raw, idempotency_key)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     response.headers["Retry-After"] = "1"
-    return await asyncio.to_thread(_body, here, job)
-
-
-def _submit(here: Context, raw: bytes, idempotency_key: str | None) -> Job:
-    new = new_training_job(_json(raw), here.records.datasets)
-    digest = "sha256:" + hashlib.sha256(raw).hexdigest()
-    job = here.records.jobs.create(new, idempotency_key=idempotency_key, body_digest=digest)
-    here.ring(job.id)
     return job
+
+
+def _submit(here: Context, raw: bytes, idempotency_key: str | None) -> JobBody:
+    digest = "sha256:" + hashlib.sha256(raw).hexdigest()
+    # A repeat is answered whatever has become of its data set since.
+    job = here.records.jobs.repeated(idempotency_key, digest) if idempotency_key is not None else None
+    if job is None:
+        new = new_training_job(read_document(raw), here.records.datasets)
+        job = here.records.jobs.create(new, idempotency_key=idempotency_key, body_digest=digest)
+        here.ring(job.id)
+    try:
+        return _body(here, job)
+    except DatabaseUnavailableError as error:
+        # The job is committed, so it is accepted; the answer does without what can't be read just now.
+        log.warning("job_accepted_without_history", job_id=job.id, error=str(error))
+        return job_body(job, [], None)
 
 
 @router.get("/jobs", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
 def list_jobs(
     here: Here,
     status: Status | None = None,
-    model: str | None = None,
+    model: Annotated[str | None, Query(pattern=MODEL_NAME)] = None,
     kind: Kind | None = None,
     label: Annotated[str | None, Query(description="key=value")] = None,
     after: str | None = None,
@@ -74,7 +94,7 @@ def list_jobs(
     shown = found[:limit]
     more = len(found) > limit
     return Page(
-        data=[_body(here, job) for job in shown],
+        data=_bodies(here, shown),
         has_more=more,
         next=cursor_of(shown[-1].seq) if more else None,
     )
@@ -82,7 +102,7 @@ def list_jobs(
 
 @router.get("/jobs/{job_id}", responses=responses(HTTPStatus.NOT_FOUND))
 async def get_job(
-    job_id: str,
+    job_id: JobId,
     here: Here,
     wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for the end of the job.")] = 0,
 ) -> JobBody:
@@ -96,7 +116,7 @@ async def get_job(
 
 
 @router.post("/jobs/{job_id}/cancel", responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT))
-def cancel(job_id: str, here: Here) -> JobBody:
+def cancel(job_id: JobId, here: Here) -> JobBody:
     """Ask the job to end; repeating is harmless. A job that succeeded or failed answers 409."""
     job = here.records.jobs.cancel(job_id)
     if job is None:
@@ -117,20 +137,21 @@ def _found(here: Context, job_id: str) -> Job:
 
 
 def _body(here: Context, job: Job) -> JobBody:
-    return job_body(job, here.records.jobs.transitions(job.id), here.records.jobs.queue_place(job))
+    return _bodies(here, [job])[0]
 
 
-def _json(raw: bytes) -> Any:  # noqa: ANN401 - a JSON document
-    try:
-        return json.loads(raw)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SpecRefusedError([Fault("", f"the body is not JSON: {error}")]) from error
+def _bodies(here: Context, found: Sequence[Job]) -> list[JobBody]:
+    moves = here.records.jobs.transitions_of([job.id for job in found])
+    places = here.records.jobs.queue_places(found)
+    return [job_body(job, moves[job.id], places.get(job.id)) for job in found]
 
 
 def _label(text: str | None) -> tuple[str, str] | None:
     if text is None:
         return None
     key, separator, value = text.partition("=")
-    if not separator:
-        raise SpecRefusedError([Fault("/label", f"write key=value. Received: {text!r}")])
+    if not separator or not re.fullmatch(LABEL_KEY, key) or not re.fullmatch(LABEL_VALUE, value):
+        raise SpecRefusedError(
+            [Fault("/label", f"write key=value, as in a job's labels. Received: {text!r}")]
+        )
     return key, value

@@ -18,15 +18,17 @@ from service.bodies import (
     Page,
     ServingBody,
     VersionBody,
-    after_cursor,
     cursor_of,
     iso,
+    name_after,
     version_body,
 )
 from service.context import Context, Here
 from service.errors import NotFoundError, ServingUnavailableError
 from service.problems import responses
 from service.records import PublishedVersion
+from service.routes.addresses import Label, ModelName, VersionNumber
+from service.serving_client import ServingState
 from serving.archive import pack
 
 router = APIRouter(tags=["models"])
@@ -43,7 +45,7 @@ def list_models(
     here: Here, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Page[ModelBody]:
     """Models with a published version, by name."""
-    found = list(here.records.versions.numbers(after=after_cursor(after) or "", limit=limit + 1).items())
+    found = list(here.records.versions.numbers(after=name_after(after), limit=limit + 1).items())
     shown = found[:limit]
     more = len(found) > limit
     return Page(
@@ -54,18 +56,20 @@ def list_models(
 
 
 @router.get("/models/{model}/versions", responses=responses(HTTPStatus.NOT_FOUND))
-def list_versions(model: str, here: Here) -> Page[VersionBody]:
+def list_versions(model: ModelName, here: Here) -> Page[VersionBody]:
     """All published versions of a model, newest first."""
     found = here.records.versions.of_model(model)
     if not found:
         raise NotFoundError(f"there is no model {model!r}")
-    return Page(data=[_body(here, version) for version in found], has_more=False, next=None)
+    states = here.serving.states(model, [version.number for version in found])
+    bodies = [_body(here, version, states[version.number]) for version in found]
+    return Page(data=bodies, has_more=False, next=None)
 
 
 @router.get("/models/{model}/versions/{number}", responses=responses(HTTPStatus.NOT_FOUND))
 async def get_version(
-    model: str,
-    number: int,
+    model: ModelName,
+    number: VersionNumber,
     here: Here,
     wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait until serving has it.")] = 0,
 ) -> VersionBody:
@@ -73,7 +77,8 @@ async def get_version(
     until = time.monotonic() + wait
     version = await asyncio.to_thread(_found, here, model, number)
     while True:
-        body = await asyncio.to_thread(_body, here, version)
+        state = await asyncio.to_thread(here.serving.state, model, number)
+        body = _body(here, version, state)
         if body.serving.state == "AVAILABLE" or time.monotonic() >= until or here.closing.is_set():
             return body
         await asyncio.sleep(LOOK_EVERY_S)
@@ -84,7 +89,7 @@ async def get_version(
     response_class=Response,
     responses=responses(HTTPStatus.NOT_FOUND) | {200: {"content": {"application/octet-stream": {}}}},
 )
-def download(model: str, number: int, name: str, here: Here) -> Response:
+def download(model: ModelName, number: VersionNumber, name: str, here: Here) -> Response:
     """An artifact's bytes; the ETag is its sha256. A folder comes as one tar, the same bytes each time."""
     version = _found(here, model, number)
     artifact = _artifact(version, name)
@@ -97,7 +102,7 @@ def download(model: str, number: int, name: str, here: Here) -> Response:
 
 
 @router.post("/models/{model}:predict", response_model=None, responses=PREDICT)
-async def predict_latest(model: str, request: Request, here: Here) -> Response:
+async def predict_latest(model: ModelName, request: Request, here: Here) -> Response:
     """Pass a prediction in TensorFlow Serving's JSON on to serving, and its answer back as it is."""
     return await _proxy(here, f"/v1/models/{model}:predict", request)
 
@@ -107,7 +112,7 @@ async def predict_latest(model: str, request: Request, here: Here) -> Response:
     response_model=None,
     responses=PREDICT,
 )
-async def predict_version(model: str, number: int, request: Request, here: Here) -> Response:
+async def predict_version(model: ModelName, number: VersionNumber, request: Request, here: Here) -> Response:
     """The same, of one version."""
     return await _proxy(here, f"/v1/models/{model}/versions/{number}:predict", request)
 
@@ -117,7 +122,7 @@ async def predict_version(model: str, number: int, request: Request, here: Here)
     response_model=None,
     responses=PREDICT,
 )
-async def predict_label(model: str, label: str, request: Request, here: Here) -> Response:
+async def predict_label(model: ModelName, label: Label, request: Request, here: Here) -> Response:
     """The same, of the version that carries the label in serving."""
     return await _proxy(here, f"/v1/models/{model}/labels/{label}:predict", request)
 
@@ -147,8 +152,7 @@ def _artifact(version: PublishedVersion, name: str) -> Mapping[str, Any]:
     return found
 
 
-def _body(here: Context, version: PublishedVersion) -> VersionBody:
-    state = here.serving.state(version.model, version.number)
+def _body(here: Context, version: PublishedVersion, state: ServingState) -> VersionBody:
     settings = here.settings
     rest = f"{settings.public_rest or settings.serving_rest}/v1/models/{version.model}"
     urls = {
