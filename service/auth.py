@@ -5,7 +5,16 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
+import tempfile
 from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+class NoTokenError(RuntimeError):
+    """The token file is there, and no token is in it."""
 
 
 class TokenFile:
@@ -15,33 +24,49 @@ class TokenFile:
         self.path = path
 
     def ensure(self) -> str | None:
-        """Make the token if there is none; the new token, or None if one was there.
+        """Make the token if there is no file; the new token, or None if one was there.
 
         Two processes that start at once agree: the file is written whole, then linked under its name.
-        """
-        if self.path.exists():
-            return None
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        token = "fsk_" + secrets.token_urlsafe(32)
-        temporary = self.path.with_name(f".{self.path.name}-{os.getpid()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(token + "\n")
-        try:
-            os.link(temporary, self.path)
-        except FileExistsError:
-            return None
-        finally:
-            temporary.unlink()
-        return token
 
-    def read(self) -> str:
-        """The token."""
-        return self.path.read_text().strip()
+        Raises:
+            NoTokenError: the file is empty. It may be a mount that isn't there, so it is not written over.
+        """
+        if not self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            token = "fsk_" + secrets.token_urlsafe(32)
+            if self._put(token):
+                return token
+        if not self.path.read_bytes().strip():
+            raise NoTokenError(f"{self.path} is empty; put a token in it, or remove it to have one made")
+        return None
 
     def accepts(self, authorization: str | None) -> bool:
-        """Whether the header is `Bearer <the token>`; the comparison takes the same time for any guess."""
+        """Whether the header is `Bearer <the token>`; the comparison takes the same time for any guess.
+
+        Nothing is accepted while the file has no token or can't be read.
+        """
         scheme, _, given = (authorization or "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(
-            given.strip().encode(), self.read().encode()
-        )
+        if scheme.lower() != "bearer":
+            return False
+        try:
+            token = self.path.read_bytes().strip()
+        except OSError as error:
+            log.warning("token_unreadable", file=str(self.path), error=str(error))
+            return False
+        return token != b"" and hmac.compare_digest(given.strip().encode(), token)
+
+    def _put(self, token: str) -> bool:
+        """Whether it was ours that came first."""
+        # mkstemp: mode 0600, under a name that no draft of a killed process has.
+        descriptor, draft = tempfile.mkstemp(prefix=f".{self.path.name}-", dir=self.path.parent)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(token + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(draft, self.path)
+        except FileExistsError:
+            return False
+        finally:
+            Path(draft).unlink()
+        return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from service.auth import TokenFile
+from service.auth import NoTokenError, TokenFile
 from service.records import Records
 from service.served import announce
 from service.settings import Settings
@@ -24,7 +24,11 @@ def main() -> int:
     records.database.migrate()
     announce(records, Store(settings.store_root))
     records.close()
-    made = TokenFile(settings.token_path).ensure()
+    try:
+        made = TokenFile(settings.token_path).ensure()
+    except NoTokenError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
     if made is not None:
         print(f"A token was made, shown this once: {made}\nIt is kept in {settings.token_path}")  # noqa: T201
     return 0
