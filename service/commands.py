@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
+from service.home_lock import HomeInUseError
 from service.processes import Addresses, NoRedisError
 from service.settings import Settings
 from service.slots import SlotError, parse_slots
@@ -19,6 +22,7 @@ from service.up import Stack, StackError
 app = typer.Typer(help="Commands of the server.")
 console = Console(highlight=False)
 WATCH_EVERY_S = 0.1
+OWNER_ONLY = 0o077
 
 
 @app.command()
@@ -36,6 +40,7 @@ def up(
     ] = 8501,
 ) -> None:
     """Start the embedded stack and stay: API, worker, serving and a private Redis. Ctrl-C stops all of it."""
+    os.umask(OWNER_ONLY)  # inherited by all that is started: data, models and logs are their owner's alone
     settings = Settings(home=home) if home else Settings()
     addresses = Addresses(host, api_port, grpc_port, rest_port)
     leaving = threading.Event()
@@ -48,17 +53,18 @@ def up(
     stack = Stack(settings, addresses, lambda text: console.print(text, soft_wrap=True, markup=False))
     try:
         parse_slots(settings.slots)
-        stack.start()
-        console.print(
-            f"[bold]fitserve is up[/bold]: API {addresses.api} (docs at /docs), "
-            f"gRPC {addresses.serving_grpc}, REST {addresses.serving_rest}; token in {settings.token_path}",
-            soft_wrap=True,
-        )
+        if stack.start(leaving):
+            console.print(
+                f"[bold]fitserve is up[/bold]: API {addresses.api} (docs at /docs), "
+                f"gRPC {addresses.serving_grpc}, REST {addresses.serving_rest}; "
+                f"token in {escape(str(settings.token_path))}",
+                soft_wrap=True,
+            )
         while not leaving.wait(WATCH_EVERY_S):
             stack.watch()
         console.print("stopping")
-    except (StackError, SlotError, NoRedisError) as error:
-        console.print(f"[red]fitserve can't start:[/red] {error}")
+    except (StackError, HomeInUseError, SlotError, NoRedisError) as error:
+        console.print(f"[red]fitserve can't start:[/red] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from error
     finally:
         stack.stop()

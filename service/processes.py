@@ -72,8 +72,9 @@ def process_table(settings: Settings, addresses: Addresses, *, python: str = sys
     ]
     if settings.broker_url:
         return table
-    socket = settings.run_folder.absolute() / "redis.sock"
-    redis = Process("redis", (find_redis(), *redis_flags(), "--port", "0", *socket_flags(socket)))
+    redis = Process(
+        "redis", (find_redis(), *redis_flags(), "--port", "0", *socket_flags(settings.redis_socket))
+    )
     return [redis, *table]
 
 
@@ -134,3 +135,13 @@ def environment(settings: Settings, addresses: Addresses) -> Mapping[str, str]:
         "FITSERVE_SLOTS": settings.slots,
         "FITSERVE_LOG_LEVEL": settings.log_level,
     }
+
+
+def past_proxies(host: str, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The variables that lead past a proxy of `environ` to our own host.
+
+    httpx and gRPC ask a proxy for 127.0.0.1 too, unless `no_proxy` names it.
+    """
+    already = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    exempt = ",".join(part for part in (already, host) if part)
+    return {"no_proxy": exempt, "NO_PROXY": exempt}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -56,6 +56,11 @@ class Settings(BaseSettings):
         return self.home / "run"
 
     @property
+    def redis_socket(self) -> Path:
+        """The embedded Redis's unix socket."""
+        return self.run_folder.absolute() / "redis.sock"
+
+    @property
     def jobs_folder(self) -> Path:
         """Where attempts keep their logs, events and checkpoints; shared by the workers of one database."""
         return self.home / "jobs"
@@ -78,12 +83,12 @@ class Settings(BaseSettings):
     @property
     def effective_database_url(self) -> str:
         """`database_url`, or SQLite below `home`."""
-        return self.database_url or f"sqlite:///{self.home.absolute() / 'fitserve.db'}"
+        return self.database_url or f"sqlite:///{quote(str(self.home.absolute() / 'fitserve.db'))}"
 
     @property
     def effective_broker_url(self) -> str:
         """`broker_url`, or the embedded Redis's unix socket below `home`."""
-        return self.broker_url or f"redis+socket://{self.run_folder.absolute() / 'redis.sock'}"
+        return self.broker_url or f"redis+socket://{quote(str(self.redis_socket))}"
 
 
 def _folder(url: str, default: Path) -> Path:

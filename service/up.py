@@ -9,15 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
 from service import tether
-from service.processes import Addresses, Process, environment, process_table
+from service.home_lock import HomeLock
+from service.processes import Addresses, Process, environment, past_proxies, process_table
 from service.settings import Settings
 
 FIRST_BACKOFF_S = 0.2
@@ -28,7 +30,9 @@ STOP_BESIDES_GRACE_S = 2.0
 """What a worker needs to stop besides the grace of its children."""
 LOOK_EVERY_S = 0.05
 # A client that asks while the worker still puts its job back should hear so; Redis goes when nobody rings.
-STOP_ORDER = (("api", "worker", "serving"), ("redis",))
+STOP_ORDER = (("init", "api", "worker", "serving"), ("redis",))
+LONGEST_SOCKET_BYTES = 107
+"""sockaddr_un has room for 108 with the NUL (unix(7)); Redis cuts off silently what is longer."""
 
 
 class StackError(RuntimeError):
@@ -46,6 +50,22 @@ class _Running:
     start_again_at: float | None = None
     starts: int = 0
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs. Its end is seen without reaping it: so long nobody else can get its pid."""
+        if self.process is None or self.process.returncode is not None:
+            return False
+        seen = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return seen is None
+
+    def end(self) -> int:
+        """Kill what is left of its group, once, and reap it; its exit code."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        return self.process.wait()
+
 
 @dataclass
 class Stack:
@@ -59,21 +79,31 @@ class Stack:
     say: Callable[[str], None]
     _running: dict[str, _Running] = field(default_factory=dict)
 
-    def start(self, *, within_s: float = 60.0) -> None:
-        """Start everything and return when API, worker and serving answer.
+    def __post_init__(self) -> None:
+        self._lock = HomeLock(self.settings.run_folder / "lock")
+
+    def start(self, leaving: threading.Event | None = None, *, within_s: float = 60.0) -> bool:
+        """Start everything; True when API, worker and serving answer, False as soon as `leaving` is set.
 
         Raises:
-            StackError: a port is taken, or something did not come up in time.
+            HomeInUseError: another stack runs in this home; nothing of it was touched.
+            NoRedisError: there is no redis-server.
+            StackError: a port is taken, the home is too deep, or something did not come up in time.
         """
-        self._check_ports()
+        leaving = leaving or threading.Event()
+        self._check_socket()
         self.settings.run_folder.mkdir(parents=True, exist_ok=True)
+        self._lock.take()
+        self._check_ports()
         self._logs.mkdir(parents=True, exist_ok=True)
         for line in process_table(self.settings, self.addresses):
-            self._running[line.name] = _Running(line)
-            self._launch(self._running[line.name])
+            if leaving.is_set():
+                return False
+            running = self._running[line.name] = _Running(line)
+            self._launch(running)
             if line.runs_to_end:
-                self._await_end(line.name)
-        self._await_ready(time.monotonic() + within_s)
+                self._await_end(running, leaving)
+        return self._await_ready(time.monotonic() + within_s, leaving)
 
     def watch(self) -> None:
         """Look once: start again, with back-off, what has died. Call it often."""
@@ -86,10 +116,9 @@ class Stack:
                     running.start_again_at = None
                     self._launch(running)
                 continue
-            code = running.process.poll() if running.process else None
-            if code is None:
+            if running.alive:
                 continue
-            _kill_group(running.process)  # what it may have left
+            code = running.end()  # and of what it may have left
             if now - running.started_at >= SETTLED_AFTER_S:
                 running.backoff_s = FIRST_BACKOFF_S
             self.say(
@@ -105,12 +134,13 @@ class Stack:
         for names in STOP_ORDER:
             group = [self._running[name] for name in names if name in self._running]
             for running in group:
-                if running.process and running.process.poll() is None:
-                    running.process.send_signal(signal.SIGTERM)
+                if running.process and running.alive:
+                    os.kill(running.process.pid, signal.SIGTERM)
             for running in group:
                 self._await_stop(running, deadline)
-        with contextlib.suppress(FileNotFoundError):
-            self._endpoints.unlink()
+        if self._lock.held:
+            self._endpoints.unlink(missing_ok=True)
+            self._lock.release()
 
     @property
     def pids(self) -> dict[str, int]:
@@ -118,7 +148,7 @@ class Stack:
         return {
             name: running.process.pid
             for name, running in self._running.items()
-            if running.process and running.process.poll() is None
+            if running.process and running.alive
         }
 
     @property
@@ -131,6 +161,15 @@ class Stack:
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
+
+    def _check_socket(self) -> None:
+        socket_bytes = len(os.fsencode(self.settings.redis_socket))
+        if not self.settings.broker_url and socket_bytes > LONGEST_SOCKET_BYTES:
+            raise StackError(
+                f"{self.settings.redis_socket} is too long for a socket: {socket_bytes} bytes, at most "
+                f"{LONGEST_SOCKET_BYTES}; choose a home less deep (fitserve up --home), or name a Redis "
+                "(FITSERVE_BROKER_URL)"
+            )
 
     def _check_ports(self) -> None:
         for what, port in (
@@ -155,7 +194,11 @@ class Stack:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=_environment(environment(self.settings, self.addresses)),
+                env={
+                    **os.environ,
+                    **past_proxies(self.addresses.host, os.environ),
+                    **environment(self.settings, self.addresses),
+                },
                 start_new_session=True,
             )
         running.started_at = time.monotonic()
@@ -165,32 +208,36 @@ class Stack:
             self.say(f"{running.line.name} started{again} (pid {running.process.pid})")
         self._write_endpoints()
 
-    def _await_end(self, name: str) -> None:
-        running = self._running[name]
-        assert running.process is not None
-        code = running.process.wait()
-        if code != 0:
+    def _await_end(self, running: _Running, leaving: threading.Event) -> None:
+        while running.alive:
+            if leaving.wait(LOOK_EVERY_S):
+                return
+        name = running.line.name
+        if running.end() != 0:
             raise StackError(f"{name} failed: {_tail(self._log(name))}")
         told = self._log(name).read_text()
         if "token was made" in told:
             self.say(told.strip())
             self._log(name).write_text("")  # the token is shown once and kept in its own file only
 
-    def _await_ready(self, deadline: float) -> None:
+    def _await_ready(self, deadline: float, leaving: threading.Event) -> bool:
         waiting = ""
         while time.monotonic() < deadline:
             self.watch()
+            if leaving.is_set():
+                return False
             waiting = self._not_ready()
             if not waiting:
-                return
-            time.sleep(LOOK_EVERY_S)
+                return True
+            leaving.wait(LOOK_EVERY_S)
         logs = "\n".join(f"{name}: {_tail(self._log(name))}" for name in self._running)
         raise StackError(f"{waiting} did not come up in time.\n{logs}")
 
     def _not_ready(self) -> str:
         """What still doesn't answer; empty when all do."""
         try:
-            state = httpx.get(f"{self.addresses.api}/readyz", timeout=3).json()
+            # Our own port: a proxy of the environment is for the world outside.
+            state = httpx.get(f"{self.addresses.api}/readyz", timeout=3, trust_env=False).json()
         except httpx.TransportError:
             return "api"
         missing = [part for part in ("database", "broker", "serving") if state[part] != "ok"]
@@ -199,11 +246,11 @@ class Stack:
     def _await_stop(self, running: _Running, deadline: float) -> None:
         if running.process is None:
             return
-        try:
-            running.process.wait(timeout=max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        while running.alive and time.monotonic() < deadline:
+            time.sleep(LOOK_EVERY_S)
+        if running.alive:
             self.say(f"{running.line.name} did not leave in time and was killed")
-        _kill_group(running.process)
+        running.end()
 
     def _write_endpoints(self) -> None:
         """Tell clients and tests where everything is; replaced in one step."""
@@ -227,17 +274,6 @@ def free_addresses() -> Addresses:
         return Addresses(
             api_port=api.getsockname()[1], grpc_port=grpc.getsockname()[1], rest_port=rest.getsockname()[1]
         )
-
-
-def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    return {**os.environ, **extra}
-
-
-def _kill_group(process: subprocess.Popen[bytes] | None) -> None:
-    if process is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _ending(code: int) -> str:
