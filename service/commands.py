@@ -7,7 +7,7 @@ import signal
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -21,6 +21,7 @@ from service.up import Stack, StackError
 
 app = typer.Typer(help="Commands of the server.")
 console = Console(highlight=False)
+CANT_START = (StackError, HomeInUseError, SlotError, NoRedisError)
 WATCH_EVERY_S = 0.1
 OWNER_ONLY = 0o077
 
@@ -63,9 +64,8 @@ def up(
         while not leaving.wait(WATCH_EVERY_S):
             stack.watch()
         console.print("stopping")
-    except (StackError, HomeInUseError, SlotError, NoRedisError) as error:
-        console.print(f"[red]fitserve can't start:[/red] {escape(str(error))}", soft_wrap=True)
-        raise typer.Exit(1) from error
+    except CANT_START as error:
+        _refuse(error)
     finally:
         stack.stop()
     console.print("stopped")
@@ -80,4 +80,13 @@ def demo(
     """Train, export, prove, publish and serve a small CNN on real data; exit 0 only if all of it held."""
     from service.demo import run_demo
 
-    raise typer.Exit(run_demo(console, keep=keep))
+    try:
+        code = run_demo(console, keep=keep)
+    except CANT_START as error:
+        _refuse(error)
+    raise typer.Exit(code)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    console.print(f"[red]fitserve can't start:[/red] {escape(str(error))}", soft_wrap=True)
+    raise typer.Exit(1) from error
