@@ -14,7 +14,7 @@ import pytest
 
 from service.app import create_app
 from service.context import Context
-from service.jobs import Kind, NewJob, SlotKind
+from service.jobs import Kind, NewJob, SlotKind, Status
 from service.queue import Bell, celery_app
 from service.records import Claim, Records
 from service.settings import Settings
@@ -24,7 +24,9 @@ from serving.store import Store
 
 NOBODY = "redis+socket:///nowhere/redis.sock"
 
+DIGEST = "sha256:" + "a" * 64
 COLUMNS = [{"name": name, "dtype": "float64", "shape": []} for name in ("a", "b", "y")]
+FOUND = {"kind": "csv", "schema": {"columns": COLUMNS}, "statistics": {}}
 
 SPEC: dict[str, Any] = {
     "name": "tiny",
@@ -53,12 +55,24 @@ def ask(settings: Settings, talk: Talk) -> Any:
     return asyncio.run(main())
 
 
-def put_tiny(records: Records, *, ready: bool = True) -> None:
+def put_tiny(records: Records, *, ready: bool = True, ingest: NewJob | None = None) -> None:
+    """The data set `tiny`: read, or waiting for `ingest` to read it."""
     records.datasets.create(
-        dataset_id="ds_tiny", name="tiny", digest="sha256:" + "a" * 64, size_bytes=1, filename="t.csv"
+        dataset_id="ds_tiny",
+        name="tiny",
+        digest=DIGEST,
+        size_bytes=1,
+        filename="t.csv",
+        ingest=new(Kind.INGEST) if ready else ingest,
     )
     if ready:
-        records.datasets.ready("ds_tiny", kind="csv", schema={"columns": COLUMNS}, statistics={})
+        assert records.datasets.ingested(claim(records, slot=SlotKind.SHORT), FOUND)
+
+
+def fail_ingest(records: Records) -> None:
+    """Let the ingest that waits end as failed."""
+    held = claim(records, slot=SlotKind.SHORT)
+    assert records.claims.finish(held, Status.FAILED, error={"code": "invalid_data", "detail": "broken"})
 
 
 def new(kind: Kind = Kind.TRAIN, **values: Any) -> NewJob:
@@ -69,7 +83,7 @@ def new(kind: Kind = Kind.TRAIN, **values: Any) -> NewJob:
         spec=spec,
         name=name,
         dataset_id="ds_tiny",
-        dataset_digest="sha256:" + "a" * 64,
+        dataset_digest=DIGEST,
         seed=1,
         **values,
     )
