@@ -49,7 +49,6 @@ def keep(root: Path, chunks: Iterable[bytes], *, max_bytes: int) -> StoredFile:
             os.fsync(file.fileno())
         target = dataset_file(root, "sha256:" + digest.hexdigest())
         target.parent.mkdir(exist_ok=True)
-        temporary.chmod(0o640)
         temporary.replace(target)
         _sync_folder(target.parent)
     finally:
