@@ -111,7 +111,10 @@ def _walk(client: Client, stack: Stack, home: Path, checks: Checks) -> None:
     _predict(client, stack, home, version, checks)
     console.rule("what came out")
     _judge(job, checks)
-    console.print(_table(job, version, stack.addresses.api))
+    console.print(_table(job, version))
+    urls = {**version.raw["urls"], "artifacts": stack.addresses.api + version.raw["urls"]["artifacts"]}
+    for name, url in urls.items():
+        console.print(f"{name:<15} {url}", soft_wrap=True)
 
 
 def _predict(client: Client, stack: Stack, home: Path, version: ModelVersion, checks: Checks) -> None:
@@ -155,13 +158,8 @@ def _judge(job: Job, checks: Checks) -> None:
             checks.expect(said, largest <= FLOAT_TOLERANCE)
 
 
-def _table(job: Job, version: ModelVersion, api: str) -> Table:
-    urls = {**version.raw["urls"], "artifacts": api + version.raw["urls"]["artifacts"]}
-    table = Table(
-        title=f"{version.model} version {version.version}, test accuracy {_accuracy(job):.4f}",
-        caption="\n".join(f"{name}: {url}" for name, url in urls.items()),
-        caption_justify="left",
-    )
+def _table(job: Job, version: ModelVersion) -> Table:
+    table = Table(title=f"{version.model} version {version.version}, test accuracy {_accuracy(job):.4f}")
     for column in ("artifact", "size", "max difference", "ms, 1 row", "ms, 64 rows"):
         table.add_column(column, justify="left" if column == "artifact" else "right", no_wrap=True)
     for artifact in _artifacts(job):
