@@ -38,6 +38,11 @@ class Child:
         self._process = process
         self._events_fd = events_fd
 
+    @property
+    def pid(self) -> int:
+        """The process, which leads its group."""
+        return self._process.pid
+
     @staticmethod
     def spawn(order: Order, slot: Slot, folder: Path) -> Child:
         """Start the process with its order; its log goes to `folder`."""
@@ -55,9 +60,13 @@ class Child:
                 )
         finally:
             os.close(write_fd)
-        child = Child(process, read_fd)
-        child._write(order.line())
-        return child
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # a child that died at once shows in its events' end
+            process.stdin.write(order.line())
+            process.stdin.flush()
+        # From here on only lines that a pipe takes whole (PIPE_BUF, 4096 bytes on Linux).
+        os.set_blocking(process.stdin.fileno(), False)
+        return Child(process, read_fd)
 
     def read_into(self, inbox: queue.Queue[bytes | None]) -> None:
         """Put every line of the child into the inbox, and b"" when it has closed its end."""
@@ -91,11 +100,14 @@ class Child:
         return self._process.returncode
 
     def _write(self, line: bytes) -> None:
+        """Write one line whole or not at all, and never wait.
+
+        A child that is gone shows in its events' end, and one that is frozen by its lease; a beat that finds
+        the pipe full is for nobody.
+        """
         assert self._process.stdin is not None
-        # A child that is gone shows in its events' end, not here.
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError, BlockingIOError):
+            os.write(self._process.stdin.fileno(), line)
 
 
 def _environment(slot: Slot) -> dict[str, str]:

@@ -55,7 +55,7 @@ class _State:
 
     def __init__(self, job: Job) -> None:
         self.status = job.status
-        self.phase = job.phase
+        self.phase: str | None = None  # the events tell it from the first on
         self.position = Progress.of({})
         self.metrics: dict[str, float] = {}
         self._estimated = job.estimated_finish_at
@@ -65,7 +65,7 @@ class _State:
         """Fold in one event."""
         if event.kind == "status":
             self.status = str(event.data.get("status", self.status))
-            self.phase = event.data.get("phase", self.phase)
+            self.phase = event.data.get("phase")
         elif event.kind == "progress":
             self.position = Progress.of(event.data)
             if told := event.data.get("estimated_finish_at"):

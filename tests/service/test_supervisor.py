@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,8 +13,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
+from service.child import Child
 from service.jobs import Kind, Phase, SlotKind, Status
 from service.kind import Site
+from service.protocol import Order, boot_clock
 from service.records import Records
 from service.settings import Settings
 from service.slots import SHORT
@@ -146,3 +150,16 @@ def test_a_peer_that_froze_in_a_transaction_gives_its_locks_up(postgres_url: str
         limit = connection.execute(sqlalchemy.text("SHOW idle_in_transaction_session_timeout")).scalar_one()
     records.close()
     assert limit != "0"
+
+
+def test_a_frozen_child_never_holds_its_supervisor_up(tmp_path: Path) -> None:
+    """A stopped process reads nothing: beats would fill the pipe in time, and a write would wait."""
+    folder, later = str(tmp_path), boot_clock() + 60
+    order = Order("job_1", "ingest", 1, 1, {}, None, None, "", None, folder, folder, later, {})
+    child = Child.spawn(order, SHORT, tmp_path)
+    try:
+        os.kill(child.pid, signal.SIGSTOP)
+        for _ in range(10_000):  # several times what a pipe holds
+            child.say(leave_at=later)
+    finally:
+        child.kill()
