@@ -95,12 +95,6 @@ class Store:
         _sync(self.root)
         return version
 
-    def discard(self, model: str, job_id: str, token: int) -> None:
-        """Remove one staging folder; it need not exist."""
-        staging = self._staging(model, job_id, token)
-        if staging.exists():
-            shutil.rmtree(staging)
-
     def collect(self, model: str, job_id: str) -> list[Path]:
         """Remove every staging folder of a finished job and return what was removed."""
         folder = self._model(model)

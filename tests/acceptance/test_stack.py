@@ -86,11 +86,11 @@ def test_killed_processes_come_back_and_the_job_succeeds_once(own_stack: Running
 
 
 def test_the_api_is_ready_within_two_seconds_of_its_start(tmp_path: Path) -> None:
-    """One start of six will do: what is measured is the program, not what else the machine does."""
+    """The best of three starts: what is measured is the program, not what else the machine does."""
     environment = {**os.environ, "FITSERVE_HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-m", "service.init"], env=environment, check=True, capture_output=True)
     taken = []
-    for _ in range(6):
+    for _ in range(3):
         port = free_addresses().api_port
         began = time.monotonic()
         api = subprocess.Popen(
@@ -104,9 +104,7 @@ def test_the_api_is_ready_within_two_seconds_of_its_start(tmp_path: Path) -> Non
         finally:
             api.terminate()
             api.wait()
-        if taken[-1] < 2:
-            return
-    raise AssertionError(taken)
+    assert min(taken) < 2, taken
 
 
 def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:

@@ -140,15 +140,6 @@ def test_collecting_removes_the_folders_of_that_job_alone(store):
     assert other.exists()
 
 
-def test_discarding_removes_one_staging_folder_and_may_be_repeated(store):
-    staging = store.stage("digits", "job-1", 1)
-
-    store.discard("digits", "job-1", 1)
-    store.discard("digits", "job-1", 1)
-
-    assert not staging.exists()
-
-
 def test_verify_names_the_files_that_changed_went_or_came(store):
     version = published(store, 1)
     (version / "saved_model.pb").write_bytes(b"other")
