@@ -92,6 +92,10 @@ class Checkpoints:
                 return _read(folder)
         return None
 
+    def furthest(self) -> str | None:
+        """Name the checkpoint that got furthest, whole or not: another name means that training went on."""
+        return next((folder.name for folder in self._newest_first()), None)
+
     def _newest_first(self) -> list[Path]:
         return sorted(self._folder.glob("epoch-*"), reverse=True)
 

@@ -109,6 +109,9 @@ class _Observer:
     def phase(self, name: str) -> None:
         self._channel.tell(EventKind.STATUS, {"status": Status.RUNNING.value, "phase": name})
 
+    def note(self, message: str) -> None:
+        self._channel.tell(EventKind.LOG, {"message": message})
+
     def step(self, phase: str, artifact: str) -> None:
         data = {"status": Status.RUNNING.value, "phase": phase, "artifact": artifact}
         self._channel.tell(EventKind.STATUS, data)

@@ -32,6 +32,7 @@ class Recorder:
 
     def __init__(self, interruption: Interruption | None = None, after: int = 0) -> None:
         self.phases: list[str] = []
+        self.notes: list[str] = []
         self.progresses: list[Progress] = []
         self.epochs: list[EpochEnd] = []
         self.polls = 0
@@ -39,6 +40,9 @@ class Recorder:
 
     def phase(self, name: str) -> None:
         self.phases.append(name)
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
 
     def progress(self, progress: Progress) -> None:
         self.progresses.append(progress)
