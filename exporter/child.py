@@ -7,6 +7,7 @@ goes to stderr. The process ends with its parent: at the end of stdin, even in t
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
@@ -23,12 +24,15 @@ from exporter.arrays import read_arrays, write_arrays
 from exporter.format import ConvertedFormat, formats
 from exporter.proof import run
 
+PR_SET_PDEATHSIG = 1  # prctl(2): what the kernel sends us when the thread that started us ends
 # Any: a JSON document, whose fields `exporter.converter` writes.
 Document: TypeAlias = dict[str, Any]
 
 
 def main() -> None:
     """Answer requests until stdin ends."""
+    # Even a process that stands still (SIGSTOP) ends then, which the end of stdin can't bring about.
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     # Native libraries print to descriptor 1; the replies move to one of their own.
     replies = os.fdopen(os.dup(1), "w")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import os
 import resource
 import signal
@@ -23,6 +24,7 @@ from typing import Any, BinaryIO
 from service.jobs import EventKind, Kind
 from service.kind import Cancelled, Interrupted, work_of
 from service.protocol import OUTCOME, Ending, Order, boot_clock, told
+from service.tether import tie_to
 
 LEFT_ALONE = 75  # EX_TEMPFAIL: the supervisor is gone, or its heartbeat is
 ALARM_AFTER_S = 0.5
@@ -33,21 +35,28 @@ log = logging.getLogger(__name__)
 class SupervisorChannel:
     """Events to the supervisor, orders from it."""
 
-    def __init__(self, orders: BinaryIO, events: BinaryIO, order: Order) -> None:
+    def __init__(self, orders: BinaryIO, events: BinaryIO) -> None:
         self._orders = orders
         self._events = events
-        self._kept = (Path(order.attempt_folder) / "events.jsonl").open("ab")
+        self._kept: BinaryIO | None = None
         self._sending = threading.Lock()
         self._n = 0
-        self._leave_at = order.leave_at
+        self._order: Order | None = None
+        self._ordered = threading.Event()
+        self._leave_at = math.inf
         self.stop_asked = False
         self.cancel_asked = False
 
     def start(self) -> None:
-        """Listen to the supervisor, and leave when it falls silent."""
-        self._arm()
+        """Listen to the supervisor from now on, and leave when it is gone."""
         threading.Thread(target=self._listen, name="orders", daemon=True).start()
-        threading.Thread(target=self._watch_lease, name="lease", daemon=True).start()
+
+    def order(self) -> Order:
+        """Wait for the order. From its arrival on, this process leaves when the supervisor falls silent."""
+        self._ordered.wait()
+        assert self._order is not None
+        self._kept = (Path(self._order.attempt_folder) / "events.jsonl").open("ab")
+        return self._order
 
     def tell(self, kind: EventKind, data: Mapping[str, Any]) -> None:
         """Send one event, kept on disk first: a supervisor that dies before it stores it loses nothing."""
@@ -59,6 +68,7 @@ class SupervisorChannel:
         self._send(OUTCOME, {"ending": ending.value, "peak_memory_bytes": peak_kib * 1024, **data})
 
     def _send(self, event: str, data: Mapping[str, Any]) -> None:
+        assert self._kept is not None
         with self._sending:
             self._n += 1
             line = told(self._n, event, data)
@@ -73,6 +83,12 @@ class SupervisorChannel:
     def _listen(self) -> None:
         for line in self._orders:
             message = json.loads(line)
+            if "order" in message:
+                self._order = Order.read(Path(message["order"]))
+                self._leave_at = self._order.leave_at
+                self._arm()
+                threading.Thread(target=self._watch_lease, name="lease", daemon=True).start()
+                self._ordered.set()
             if "leave_at" in message:
                 self._leave_at = message["leave_at"]
                 self._arm()
@@ -93,13 +109,16 @@ class SupervisorChannel:
 
 
 def main() -> int:
-    """Run `python -m service.attempt EVENTS_FD` with an Order on stdin."""
+    """Run `python -m service.attempt EVENTS_FD SLOT_KIND`: import, wait for an order on stdin, follow it."""
+    tie_to(os.getppid(), signal.SIGKILL)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    orders = sys.stdin.buffer
-    events = os.fdopen(int(sys.argv[1]), "wb")
-    order = Order.parse(orders.readline())
-    channel = SupervisorChannel(orders, events, order)
+    channel = SupervisorChannel(sys.stdin.buffer, os.fdopen(int(sys.argv[1]), "wb"))
     channel.start()
+    for kind in Kind:
+        if kind.slot.value == sys.argv[2]:
+            work_of(kind).warm_up()
+    order = channel.order()
+    _log_to(Path(order.attempt_folder) / "log")
     try:
         outcome = work_of(Kind(order.kind)).run(order, channel)
     except Interrupted:
@@ -112,6 +131,16 @@ def main() -> int:
     else:
         channel.end(Ending.DONE, data=outcome)
     return 0
+
+
+def _log_to(path: Path) -> None:
+    """Send stdout and stderr to the attempt's log, with what they got before this was an attempt."""
+    said = os.pread(1, os.fstat(1).st_size, 0)
+    log_file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.write(log_file, said)
+    os.dup2(log_file, 1)
+    os.dup2(log_file, 2)
+    os.close(log_file)
 
 
 def error_of(error: Exception) -> dict[str, Any]:
@@ -135,7 +164,7 @@ def error_of(error: Exception) -> dict[str, Any]:
             "retryable": False,
             "remedy": "lower batch_size, or make the model smaller",
         }
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return {
             "code": "disk_full",
             "detail": str(error),

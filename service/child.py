@@ -8,9 +8,10 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from service.protocol import Order, say
 from service.slots import Slot
@@ -32,41 +33,53 @@ FOR_DEVICES = ("CUDA_", "NVIDIA_", "XLA_", "TF_", "TPU_", "LIBTPU_", "KERAS_", "
 
 
 class Child:
-    """One attempt's process, its process group, and the two pipes to it."""
+    """One process that does one attempt, its process group, and the two pipes to it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], events_fd: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], events_fd: int, early: IO[bytes]) -> None:
         self._process = process
         self._events_fd = events_fd
+        self._early = early
 
     @property
     def pid(self) -> int:
         """The process, which leads its group."""
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
     @staticmethod
-    def spawn(order: Order, slot: Slot, folder: Path) -> Child:
-        """Start the process with its order; its log goes to `folder`."""
+    def spawn(slot: Slot) -> Child:
+        """Start a process for a slot, which imports what its work needs and waits for an order."""
+        # Nobody knows yet whose log it will write to; it moves there by itself when it has its order.
+        early = tempfile.TemporaryFile()  # noqa: SIM115 - it is kept as long as the child
         read_fd, write_fd = os.pipe()
         try:
-            with (folder / "log").open("ab") as log_file:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "service.attempt", str(write_fd)],
-                    stdin=subprocess.PIPE,
-                    stdout=log_file,
-                    stderr=log_file,
-                    pass_fds=[write_fd],
-                    start_new_session=True,
-                    env=_environment(slot),
-                )
+            process = subprocess.Popen(
+                [sys.executable, "-m", "service.attempt", str(write_fd), slot.kind.value],
+                stdin=subprocess.PIPE,
+                stdout=early,
+                stderr=early,
+                pass_fds=[write_fd],
+                start_new_session=True,
+                env=_environment(slot),
+            )
+        except OSError:
+            os.close(read_fd)
+            early.close()
+            raise
         finally:
             os.close(write_fd)
         assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # a child that died at once shows in its events' end
-            process.stdin.write(order.line())
-            process.stdin.flush()
-        # From here on only lines that a pipe takes whole (PIPE_BUF, 4096 bytes on Linux).
+        # Only lines that a pipe takes whole (PIPE_BUF, 4096 bytes on Linux) are ever written.
         os.set_blocking(process.stdin.fileno(), False)
-        return Child(process, read_fd)
+        return Child(process, read_fd, early)
+
+    def begin(self, order: Order) -> None:
+        """Give the child its order; it is all that it will ever do."""
+        self.say(order=str(order.write()))
 
     def read_into(self, inbox: queue.Queue[bytes | None]) -> None:
         """Put every line of the child into the inbox, and b"" when it has closed its end."""
@@ -92,12 +105,24 @@ class Child:
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            code = self._process.wait()
-            assert self._process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
-            return code
+            self._process.wait()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         return self._process.returncode
+
+    def discard(self) -> None:
+        """End a child that never had an order."""
+        self.kill()
+        os.close(self._events_fd)
+        self._early.close()
+
+    def keep_early_words(self, log_file: Path) -> None:
+        """Write what the child said before it had its order, if it never came to write its log itself."""
+        if not log_file.exists():
+            self._early.seek(0)
+            log_file.write_bytes(self._early.read())
+        self._early.close()
 
     def _write(self, line: bytes) -> None:
         """Write one line whole or not at all, and never wait.

@@ -38,7 +38,7 @@ class Context:
         """Tell the workers; best effort, since the reconciler rings for what waits."""
         try:
             if self.bell.ring(job_id):
-                self.records.claims.rung([job_id])
+                self.records.recovery.rung([job_id])
         except DatabaseUnavailableError as error:
             # The job is committed: it must be answered as accepted, whatever becomes of the note.
             log.warning("ring_not_noted", job_id=job_id, error=str(error))

@@ -110,9 +110,30 @@ class EventKind(StrEnum):
 
 
 class Limits(SpecModel):
-    """Bounds of one job."""
+    """Bounds of one job; each that is overrun ends it with a code of its own."""
 
-    max_attempts: int = Field(3, ge=1, le=100, description="Attempts whose training process died by itself.")
+    max_attempts: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="Attempts that may end by themselves without a new checkpoint: poisoned, "
+        "or the code of a failure that more attempts didn't mend.",
+    )
+    max_runtime_s: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Seconds it may run, all attempts: runtime_exceeded."
+    )
+    max_pending_s: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds it may wait for its first slot: pending_exceeded.",
+    )
+    memory_bytes: int | None = Field(
+        None,
+        gt=0,
+        lt=2**63,
+        description="Resident memory of an attempt's processes, watched twice a second: out_of_memory.",
+    )
 
 
 class JobSpec(TrainSpec):
@@ -151,7 +172,7 @@ class NewJob:
     dataset_id: str | None = None
     dataset_digest: str | None = None
     seed: int | None = None
-    max_attempts: int = 3
+    limits: Limits = field(default_factory=Limits)
     id: str = field(default_factory=lambda: new_id("job"))
 
 
@@ -186,7 +207,10 @@ class Job:
     owner: str | None
     attempt: int
     max_attempts: int
-    deaths: int
+    max_runtime_s: float | None
+    memory_bytes: int | None
+    ran_s: float  # by the attempts before the present one
+    deaths: int  # attempts that ended by themselves without a new checkpoint
     cancel_requested: bool
     last_event: int
     progress: Mapping[str, Any] | None

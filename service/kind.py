@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from service.jobs import EventKind, Job, Kind
@@ -58,6 +59,9 @@ class WorkKind(Protocol):
     def prepare(self, job: Job, site: Site) -> Mapping[str, Any]:
         """What the child needs to know beyond the job itself; JSON. Runs in the worker."""
 
+    def warm_up(self) -> None:
+        """Import what `run` needs, and touch no device. Runs in a child that has no order yet."""
+
     def run(self, order: Order, channel: Channel) -> Mapping[str, Any]:
         """Do the work and return what `complete` needs; JSON. Runs in the child."""
 
@@ -66,6 +70,9 @@ class WorkKind(Protocol):
 
     def resume(self, claim: Claim, site: Site) -> bool:
         """Complete what an earlier attempt had all but finished; False when there is work to do."""
+
+    def mark(self, work_folder: Path) -> str | None:
+        """How far the job got: another mark after an attempt than before it means that it got further."""
 
     def give_up(self, claim: Claim, site: Site, error: Mapping[str, Any] | None) -> None:
         """Clear away what the ended job (failed with `error`, or cancelled) has left. Runs in the worker."""

@@ -1,8 +1,9 @@
 """What a supervisor and its child say to each other: JSON lines, in both directions.
 
-The child reads from stdin: first the Order, then any of `{"leave_at": seconds}` (a heartbeat: the moment on
-the boot-time clock by which the child leaves by itself unless told again), `{"cancel": true}` and
-`{"stop": true}`. The end of stdin means that the supervisor is gone, and the child leaves.
+The child reads from stdin: first `{"order": path}`, which may come long after its start and names the file
+of its Order, then any of `{"leave_at": seconds}` (a heartbeat: the moment on the boot-time clock by which the
+child leaves by itself unless told again), `{"cancel": true}` and `{"stop": true}`. At the end of stdin, which
+means that the supervisor is gone, the child leaves. Every line is short enough for a pipe to take it whole.
 
 The child writes to a descriptor of its own `{"n", "at", "event", "data"}`. `event` is an EventKind, or
 `outcome`, which comes last and once. stdout and stderr are the attempt's log: native libraries write there.
@@ -15,6 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 OUTCOME = "outcome"
@@ -51,14 +53,16 @@ class Order:
     leave_at: float
     details: Mapping[str, Any]  # what the kind's `prepare` adds
 
-    def line(self) -> bytes:
-        """The order as one line of JSON."""
-        return _line(asdict(self))
+    def write(self) -> Path:
+        """Write the order into its attempt's folder."""
+        path = Path(self.attempt_folder) / "order.json"
+        path.write_text(json.dumps(asdict(self)))
+        return path
 
     @staticmethod
-    def parse(line: bytes) -> Order:
+    def read(path: Path) -> Order:
         """The order that a supervisor wrote."""
-        return Order(**json.loads(line))
+        return Order(**json.loads(path.read_text()))
 
 
 def told(n: int, event: str, data: Mapping[str, Any]) -> bytes:

@@ -42,7 +42,7 @@ def new_training_job(body: object, datasets: DatasetRecords) -> NewJob:
         dataset_digest=dataset.digest,
         # Keras takes 32 bits.
         seed=spec.seed if spec.seed is not None else secrets.randbelow(2**31),
-        max_attempts=spec.limits.max_attempts,
+        limits=spec.limits,
     )
 
 

@@ -1,4 +1,4 @@
-"""One attempt, from claim to letting go: spawn the child, keep the lease, store what it tells, end it.
+"""One attempt, from claim to letting go: hand the child its order, attend it, decide what becomes of the job.
 
 The supervisor is the only one that writes records for the attempt. Whatever goes wrong, its last act is to
 kill the child's whole process group, so no attempt leaves anything running.
@@ -7,56 +7,49 @@ kill the child's whole process group, so no attempt leaves anything running.
 from __future__ import annotations
 
 import json
-import queue
 import signal
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from service.attempt import LEFT_ALONE, error_of
-from service.child import Child
+from service.attendance import CHILD_SHARE_OF_LEASE, Attendance, Departure, End, Line, events_of
 from service.errors import DatabaseUnavailableError
-from service.jobs import EventKind, Phase, Status
+from service.jobs import Phase, Status
 from service.kind import Site, WorkKind, work_of
 from service.protocol import OUTCOME, Ending, Order, boot_clock
-from service.records import Beat, ChildEvent, Claim
-from service.slots import Slot
+from service.records import Claim
+from service.standby import Standby
 
-BEATS_PER_LEASE = 6
-CHILD_SHARE_OF_LEASE = 2 / 3
-"""The child leaves by itself at this share of its lease, well before another worker may take the job."""
+RETRY_FIRST_S = 5.0
+RETRY_LONGEST_S = 300.0
+"""After a failure that may pass (a full disk, data that can't be reached): doubled with each such attempt."""
 
 log = structlog.get_logger(__name__)
-
-Line = Mapping[str, Any]
 
 
 class Supervisor:
     """Runs one claimed job in a slot of this worker."""
 
-    def __init__(self, claim: Claim, slot: Slot, site: Site) -> None:
+    def __init__(self, claim: Claim, standby: Standby, site: Site) -> None:
         self._claim = claim
-        self._slot = slot
+        self._standby = standby
         self._site = site
         self._work: WorkKind = work_of(claim.job.kind)
-        self._inbox: queue.Queue[bytes | None] = queue.Queue()  # lines of the child; None is a nudge
-        self._leaving = threading.Event()
-        self._cancelled = False  # the child was told to cancel
-        self._fenced = False  # the job is somebody else's by now
         self._folder = site.settings.jobs_folder / claim.job.id
-        self._log = log.bind(job_id=claim.job.id, attempt=claim.job.attempt, slot=slot.name)
+        self._log = log.bind(job_id=claim.job.id, attempt=claim.job.attempt, slot=standby.slot.name)
+        self._attendance = Attendance(claim, site, self._log, on_steady=standby.prepare)
+        self._mark = self._work.mark(self._work_folder)  # how far the job had got before this attempt
 
     def stop(self) -> None:
         """The worker is leaving: have the child checkpoint, and put the job back."""
-        self._leaving.set()
-        self.nudge()
+        self._attendance.stop()
 
     def nudge(self) -> None:
         """Look at the records now: somebody may have cancelled."""
-        self._inbox.put(None)
+        self._attendance.nudge()
 
     def run(self) -> None:
         """Work on the job until it ends, goes back to the queue, or is somebody else's."""
@@ -71,7 +64,7 @@ class Supervisor:
             if boot_clock() >= order.leave_at or not self._site.records.claims.holds(self._claim):
                 self._log.warning("attempt_fenced")
                 return
-            child = Child.spawn(order, self._slot, self._attempt_folder)
+            child = self._standby.take()
         except DatabaseUnavailableError as error:
             self._log.warning("attempt_abandoned", reason=str(error))
             return
@@ -79,107 +72,29 @@ class Supervisor:
             self._log.exception("attempt_not_started")
             self._settle_failure({**error_of(error), "retryable": True})
             return
-        child.read_into(self._inbox)
         try:
-            outcome = self._attend(child)
+            child.begin(order)
+            departure = self._attendance.attend(child)
         except Exception as error:
             self._log.exception("attempt_not_attended")
             outcome = {"ending": Ending.FAILED.value, "error": {**error_of(error), "retryable": True}}
+            departure = Departure(End.ENDED, outcome)
         finally:
             code = child.kill()
-        self._conclude(outcome, left_alone=code in (LEFT_ALONE, -signal.SIGALRM))
-
-    # The life of the child.
-
-    def _attend(self, child: Child) -> Line | None:
-        """Beat, store and obey until the child has ended; its outcome, or None if it gave none.
-
-        Raises nothing for a lost database: the lease decides how long that may last.
-        """
-        settings = self._site.settings
-        interval = settings.lease_s / BEATS_PER_LEASE
-        lease_until = self._claim.since + settings.lease_s
-        next_beat = boot_clock() + interval
-        kill_at: float | None = None
-        outcome: Line | None = None
-        unstored: list[Line] = []
-        ended = False
-        while True:
-            lines, nudged, closed = self._receive(next_beat - boot_clock())
-            ended = ended or closed
-            for line in lines:
-                if line["event"] == OUTCOME:
-                    outcome = line["data"]
-                else:
-                    unstored.append(line)
-            try:
-                if unstored:
-                    self._fenced = not self._site.records.claims.append(self._claim, events_of(unstored))
-                    unstored = []
-                if nudged or boot_clock() >= next_beat:
-                    asked_at = boot_clock()
-                    beat = self._site.records.claims.beat(self._claim, settings.lease_s)
-                    lease_until, next_beat = asked_at + settings.lease_s, asked_at + interval
-                    self._fenced = self._fenced or beat is None
-                    kill_at = self._pass_on(child, beat, asked_at, kill_at)
-            except DatabaseUnavailableError as error:
-                next_beat = boot_clock() + min(0.5, interval)
-                self._log.warning("database_unavailable", error=str(error))
-            if self._fenced or boot_clock() >= lease_until:
-                self._fenced = True
-                return None
-            # Nothing comes after the outcome; waiting for TensorFlow to unload would cost a second.
-            if (ended or outcome is not None) and not unstored:
-                return outcome
-            if kill_at is not None and boot_clock() >= kill_at:
-                self._log.warning("child_killed", reason="it did not leave within its grace")
-                child.kill()
-
-    def _receive(self, timeout_s: float) -> tuple[list[Line], bool, bool]:
-        """All lines that wait, whether we were nudged, and whether the child closed its end."""
-        lines: list[Line] = []
-        nudged = False
-        try:
-            item = self._inbox.get(timeout=max(0.01, min(timeout_s, 0.5)))
-            while True:
-                if item is None:
-                    nudged = True
-                elif item == b"":
-                    return lines, nudged, True
-                else:
-                    lines.append(json.loads(item))
-                item = self._inbox.get_nowait()
-        except queue.Empty:
-            return lines, nudged, False
-
-    def _pass_on(
-        self, child: Child, beat: Beat | None, asked_at: float, kill_at: float | None
-    ) -> float | None:
-        """Tell the child how long it may live, and what its owner or the worker wants."""
-        if beat is None:
-            return kill_at
-        child.say(leave_at=asked_at + self._site.settings.lease_s * CHILD_SHARE_OF_LEASE)
-        if beat.cancel_requested and not self._cancelled:
-            self._cancelled = True
-            child.say(cancel=True)
-            return boot_clock() + self._site.settings.grace_s
-        if self._leaving.is_set() and kill_at is None:
-            child.say(stop=True)
-            return boot_clock() + self._site.settings.grace_s
-        return kill_at
+            child.keep_early_words(self._attempt_folder / "log")
+        self._conclude(departure, left_alone=code in (LEFT_ALONE, -signal.SIGALRM))
 
     # What becomes of the job.
 
-    def _conclude(self, outcome: Line | None, *, left_alone: bool) -> None:
-        if self._fenced:
+    def _conclude(self, departure: Departure, *, left_alone: bool) -> None:
+        if departure.end is End.FENCED:
             self._log.warning("attempt_fenced")
             return
+        outcome = departure.outcome or {}
         ending = Ending(outcome["ending"]) if outcome else None
         try:
-            if outcome and "peak_memory_bytes" in outcome:
-                used = {"device": self._slot.name, "peak_memory_bytes": outcome["peak_memory_bytes"]}
-                self._site.records.claims.set_resources(self._claim, used)
-            self._settle(ending, outcome or {}, left_alone=left_alone)
+            self._site.records.claims.set_resources(self._claim, self._used(departure))
+            self._settle(departure, ending, outcome, left_alone=left_alone)
         except DatabaseUnavailableError as error:
             # The lease runs out, and the next attempt finds everything that this one has done.
             self._log.warning("attempt_abandoned", reason=str(error))
@@ -188,45 +103,103 @@ class Supervisor:
             self._log.exception("attempt_not_completed")
             self._settle_failure({**error_of(error), "retryable": True})
         else:
-            self._log.info("attempt_ended", ending=ending.value if ending else "died")
+            how = ending.value if ending else departure.end.value
+            self._log.info("attempt_ended", ending="died" if how == End.ENDED else how)
 
-    def _settle(self, ending: Ending | None, outcome: Line, *, left_alone: bool) -> None:
-        claims, job = self._site.records.claims, self._claim.job
-        if self._cancelled or ending is Ending.CANCELLED:
+    def _settle(
+        self, departure: Departure, ending: Ending | None, outcome: Line, *, left_alone: bool
+    ) -> None:
+        claims, attendance = self._site.records.claims, self._attendance
+        if attendance.cancelled or ending is Ending.CANCELLED:
             if claims.finish(self._claim, Status.CANCELLED):
                 self._work.give_up(self._claim, self._site, None)
+        elif departure.end is End.OUT_OF_MEMORY:
+            self._finish_failed(self._out_of_memory(departure))
         elif ending is Ending.DONE:
             if claims.enter(self._claim, Phase.PUBLISHING):
                 self._work.complete(self._claim, outcome["data"], self._site)
         elif ending is Ending.FAILED:
             self._settle_failure(outcome["error"])
-        elif ending is Ending.STOPPED or self._leaving.is_set():
+        elif attendance.overtime:
+            self._finish_failed(self._runtime_exceeded())
+        elif ending is Ending.STOPPED or attendance.leaving:
             claims.put_back(self._claim, reason="its worker is leaving")
+        else:
+            self._settle_silence(departure, left_alone=left_alone)
+
+    def _settle_silence(self, departure: Departure, *, left_alone: bool) -> None:
+        """The child ended without a word: killed, crashed, frozen, or for want of a heartbeat."""
+        claims = self._site.records.claims
+        if departure.end is End.FROZEN:
+            claims.put_back(self._claim, reason="its process was frozen")
         elif left_alone:
             claims.put_back(self._claim, reason="no heartbeat reached it")
-        elif job.deaths + 1 >= job.max_attempts:
+        elif self._got_further:
+            claims.put_back(self._claim, reason="its process died, after a new checkpoint")
+        elif self._is_last:
             self._finish_failed(self._poisoned())
         else:
             claims.put_back(self._claim, reason="its process died", died=True)
 
     def _settle_failure(self, error: Mapping[str, Any]) -> None:
-        job = self._claim.job
-        if error.get("retryable") and job.deaths + 1 < job.max_attempts:
-            self._site.records.claims.put_back(self._claim, reason=error["detail"], died=True)
-        else:
+        further = self._got_further
+        if not error.get("retryable") or (self._is_last and not further):
             self._finish_failed(error)
+            return
+        wait_s = min(RETRY_LONGEST_S, RETRY_FIRST_S * 2.0**self._claim.job.deaths)
+        reason = f"{error['code']}: {error['detail']}"
+        self._site.records.claims.put_back(self._claim, reason=reason, died=not further, wait_s=wait_s)
 
     def _finish_failed(self, error: Mapping[str, Any]) -> None:
         if self._site.records.claims.finish(self._claim, Status.FAILED, error=error):
             self._work.give_up(self._claim, self._site, error)
 
+    @property
+    def _is_last(self) -> bool:
+        """Whether the job may not end by itself once more."""
+        return self._claim.job.deaths + 1 >= self._claim.job.max_attempts
+
+    @property
+    def _got_further(self) -> bool:
+        """Whether this attempt left a new checkpoint, so that the next one starts where none did."""
+        return self._work.mark(self._work_folder) != self._mark
+
+    def _used(self, departure: Departure) -> dict[str, Any]:
+        job = self._claim.job
+        said = (departure.outcome or {}).get("peak_memory_bytes", 0)
+        known = (job.resources or {}).get("peak_memory_bytes", 0)
+        return {
+            "device": self._standby.slot.name,
+            "peak_memory_bytes": max(said, known, departure.peak_memory_bytes),
+            "device_seconds": round(job.ran_s + boot_clock() - self._claim.since, 3),
+        }
+
     def _poisoned(self) -> dict[str, Any]:
         tail = _last_lines(self._attempt_folder / "log", 5)
         return {
             "code": "poisoned",
-            "detail": f"the training process died {self._claim.job.deaths + 1} times; its last words: {tail}",
+            "detail": f"its process died {self._claim.job.deaths + 1} times without getting further; "
+            f"its last words: {tail}",
             "retryable": False,
             "remedy": "look at the attempt's log; a plugin or an operation may crash natively",
+        }
+
+    def _out_of_memory(self, departure: Departure) -> dict[str, Any]:
+        return {
+            "code": "out_of_memory",
+            "detail": f"its processes held {departure.memory_bytes} bytes, "
+            f"limits.memory_bytes is {self._claim.job.memory_bytes}",
+            "retryable": False,
+            "remedy": "lower data.pipeline.batch_size, make the model smaller, or raise limits.memory_bytes",
+        }
+
+    def _runtime_exceeded(self) -> dict[str, Any]:
+        return {
+            "code": "runtime_exceeded",
+            "detail": f"it ran for limits.max_runtime_s, {self._claim.job.max_runtime_s:g} s, "
+            "all attempts together",
+            "retryable": False,
+            "remedy": "raise limits.max_runtime_s, or train fewer epochs; its last checkpoint is kept",
         }
 
     # The folders.
@@ -235,11 +208,14 @@ class Supervisor:
     def _attempt_folder(self) -> Path:
         return self._folder / f"attempt-{self._claim.job.attempt}"
 
+    @property
+    def _work_folder(self) -> Path:
+        return self._folder / "work"
+
     def _order(self) -> Order:
         job = self._claim.job
         self._attempt_folder.mkdir(parents=True, exist_ok=True)
-        work_folder = self._folder / "work"
-        work_folder.mkdir(exist_ok=True)
+        self._work_folder.mkdir(exist_ok=True)
         return Order(
             job_id=job.id,
             kind=job.kind.value,
@@ -251,7 +227,7 @@ class Supervisor:
             spec_digest=job.spec_digest,
             dataset_digest=job.dataset_digest,
             attempt_folder=str(self._attempt_folder),
-            work_folder=str(work_folder),
+            work_folder=str(self._work_folder),
             leave_at=self._claim.since + self._site.settings.lease_s * CHILD_SHARE_OF_LEASE,
             details=self._work.prepare(job, self._site),
         )
@@ -264,14 +240,6 @@ class Supervisor:
                 continue
             events = events_of([line for line in _readable(kept) if line["event"] != OUTCOME])
             self._site.records.claims.append(self._claim, events, attempt=attempt)
-
-
-def events_of(lines: Sequence[Line]) -> list[ChildEvent]:
-    """The child's lines as events to store."""
-    return [
-        ChildEvent(n=line["n"], kind=EventKind(line["event"]), data=line["data"], at=line["at"])
-        for line in lines
-    ]
 
 
 def _readable(kept: Path) -> list[Line]:

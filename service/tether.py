@@ -14,12 +14,19 @@ import sys
 PR_SET_PDEATHSIG = 1
 
 
-def main() -> None:
-    """Tie this process to its parent, then become the program."""
-    parent = int(sys.argv[1])
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def tie_to(parent: int, with_signal: signal.Signals) -> None:
+    """Have the kernel send this process the signal when the thread that started it ends.
+
+    SIGKILL ends even a process that stands still (SIGSTOP), and then nobody has to look for it.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, with_signal)
     if os.getppid() != parent:  # it died before we were tied to it
         sys.exit(1)
+
+
+def main() -> None:
+    """Tie this process to its parent, then become the program."""
+    tie_to(int(sys.argv[1]), signal.SIGTERM)
     os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - the point of this program
 
 

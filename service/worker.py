@@ -26,6 +26,7 @@ from service.records import Records
 from service.served import announce
 from service.settings import Settings
 from service.slots import SHORT, Slot, parse_slots
+from service.standby import Standby
 from service.supervisor import Supervisor
 from serving.store import Store
 
@@ -44,6 +45,7 @@ class Worker:
         self._bell = bell
         self._site = Site(settings, Records(settings.effective_database_url), Store(settings.store_root))
         self._slots = (*parse_slots(settings.slots), SHORT)
+        self._standbys = [Standby(slot, warm=settings.standby) for slot in self._slots]
         self._wakes = [threading.Event() for _ in self._slots]
         self._supervised: dict[int, Supervisor] = {}
         self._stopping = threading.Event()
@@ -87,25 +89,31 @@ class Worker:
 
     def _serve_slot(self, index: int, slot: Slot) -> None:
         wake = self._wakes[index]
-        while not self._stopping.is_set():
-            wake.clear()  # before the claim: a ring during it must not be lost
-            try:
-                worked = self._work_once(index, slot)
-            except DatabaseUnavailableError as error:
-                log.warning("claim_failed", slot=slot.name, error=str(error))
-                worked = False
-            except Exception:
-                # A slot that died would leave its device idle until somebody noticed.
-                log.exception("slot_failed", slot=slot.name)
-                worked = False
-            if not worked:
-                wake.wait(timeout=self._settings.reconcile_s)
+        try:
+            while not self._stopping.is_set():
+                wake.clear()  # before the claim: a ring during it must not be lost
+                if not self._work(index, slot):
+                    wake.wait(timeout=self._settings.reconcile_s)
+        finally:
+            self._standbys[index].close()
+
+    def _work(self, index: int, slot: Slot) -> bool:
+        """Do one job if there is one; False if there was none, or it could not be asked for."""
+        try:
+            self._standbys[index].prepare()
+            return self._work_once(index, slot)
+        except DatabaseUnavailableError as error:
+            log.warning("claim_failed", slot=slot.name, error=str(error))
+        except Exception:
+            # A slot that died would leave its device idle until somebody noticed.
+            log.exception("slot_failed", slot=slot.name)
+        return False
 
     def _work_once(self, index: int, slot: Slot) -> bool:
         claim = self._site.records.claims.claim_next(slot.kind, self.id, self._settings.lease_s)
         if claim is None:
             return False
-        supervisor = Supervisor(claim, slot, self._site)
+        supervisor = Supervisor(claim, self._standbys[index], self._site)
         self._supervised[index] = supervisor
         try:
             if self._stopping.is_set():
@@ -116,13 +124,15 @@ class Worker:
         return True
 
     def _reconcile_forever(self) -> None:
+        recovery = self._site.records.recovery
         while not self._stopping.is_set():
             try:
                 self._site.records.workers.seen(self.id, self._capabilities())
-                waiting = self._site.records.claims.reconcile(ring_after_s=RING_AGAIN_AFTER_S)
+                recovery.recover()
+                waiting = recovery.unrung(ring_after_s=RING_AGAIN_AFTER_S)
                 # One ring wakes every slot of every worker, whatever the id.
                 if waiting and self._bell.ring(waiting[0]):
-                    self._site.records.claims.rung(waiting)
+                    recovery.rung(waiting)
                 announce(self._site.records, self._site.store)
                 self._sweep()
             except DatabaseUnavailableError as error:

@@ -26,6 +26,13 @@ def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     }
 
 
+def warm_up() -> None:
+    """Import every source; each imports what reads its files when it is asked to."""
+    import trainer.source
+
+    trainer.source.sources()
+
+
 def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     """Inspect the file with the source that reads it.
 
@@ -61,6 +68,11 @@ def complete(claim: Claim, outcome: Mapping[str, Any], site: Site) -> bool:
 def resume(claim: Claim, site: Site) -> bool:  # noqa: ARG001 - the contract of kinds
     """Nothing of an ingest outlives its attempt."""
     return False
+
+
+def mark(work_folder: Path) -> str | None:  # noqa: ARG001 - the contract of kinds
+    """It keeps nothing half done."""
+    return None
 
 
 def give_up(claim: Claim, site: Site, error: Mapping[str, Any] | None) -> None:

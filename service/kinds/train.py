@@ -20,6 +20,7 @@ from service.served import announce
 from serving.manifest import Manifest
 from serving.store import Store
 from trainer.observer import EpochEnd, Interruption, Progress
+from trainer.resume import Checkpoints
 
 if TYPE_CHECKING:
     from exporter.artifact import Artifact
@@ -38,6 +39,14 @@ def prepare(job: Job, site: Site) -> Mapping[str, Any]:
         "data_file": str(dataset_file(site.settings.data_root, job.dataset_digest)),
         "store_root": str(site.settings.store_root),
     }
+
+
+def warm_up() -> None:
+    """Import all that training and exporting need."""
+    import exporter.export  # noqa: F401
+    from trainer.warming import warm_up as warm_up_trainer
+
+    warm_up_trainer()
 
 
 def run(order: Order, channel: Channel) -> Mapping[str, Any]:
@@ -79,6 +88,11 @@ def resume(claim: Claim, site: Site) -> bool:
     if site.store.manifest(claim.job.name, number).job_id != claim.job.id:
         return False
     return _mark(claim, number, site)
+
+
+def mark(work_folder: Path) -> str | None:
+    """The checkpoint that got furthest."""
+    return Checkpoints(work_folder / "checkpoints").furthest()
 
 
 def give_up(claim: Claim, site: Site, error: Mapping[str, Any] | None) -> None:  # noqa: ARG001 - contract of kinds

@@ -6,6 +6,7 @@ from service.records.claims import Beat, ChildEvent, Claim, Claims
 from service.records.database import Database
 from service.records.datasets import Dataset, DatasetRecords
 from service.records.jobs import JobFilter, JobRecords, QueuePlace
+from service.records.recovery import Recovery
 from service.records.versions import PublishedVersion, VersionRecords
 from service.records.workers import WorkerRecords
 
@@ -29,6 +30,7 @@ class Records:
         self.database = Database(url)
         self.jobs = JobRecords(self.database)
         self.claims = Claims(self.database)
+        self.recovery = Recovery(self.database)
         self.datasets = DatasetRecords(self.database)
         self.versions = VersionRecords(self.database)
         self.workers = WorkerRecords(self.database)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.jobs import EventKind, Job, Phase, SlotKind, Status
@@ -58,39 +58,43 @@ class Claims:
 
     def claim_next(self, slot: SlotKind, owner: str, lease_s: float) -> Claim | None:
         """Take the best waiting job that a slot of this kind can run: by priority, then submission number."""
-        best = (
-            select(jobs.c.id, jobs.c.token)
-            .where(jobs.c.slot == slot.value, jobs.c.status == Status.QUEUED.value)
-            .order_by(jobs.c.priority.desc(), jobs.c.seq)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
         since = boot_clock()
         with self._database.write() as connection:
-            found = connection.execute(best).first()
-            if found is None:
-                return None
             now = self._database.now(connection)
-            row = connection.execute(
-                update(jobs)
-                .where(
-                    jobs.c.id == found.id,
-                    jobs.c.token == found.token,
-                    jobs.c.status == Status.QUEUED.value,
-                )
-                .values(
-                    status=Status.RUNNING.value,
-                    phase=Phase.STARTING.value,
-                    token=jobs.c.token + 1,
-                    attempt=jobs.c.attempt + 1,
-                    owner=owner,
-                    lease_until=now.seconds + lease_s,
-                    lease_boot=now.boot,
-                    error=None,
-                )
-                .returning(*jobs.c)
-            ).first()
-            if row is None:
+            best = (
+                select(jobs.c.id, jobs.c.token)
+                .where(jobs.c.slot == slot.value, jobs.c.status == Status.QUEUED.value, _may_start(now))
+                .order_by(jobs.c.priority.desc(), jobs.c.seq)
+                .limit(1)
+            )
+            # Whoever else changes the best one now is waited for, and then it is looked again: skipping a
+            # locked row would let a later job pass it.
+            while (found := connection.execute(best).first()) is not None:
+                row = connection.execute(
+                    update(jobs)
+                    .where(
+                        jobs.c.id == found.id,
+                        jobs.c.token == found.token,
+                        jobs.c.status == Status.QUEUED.value,
+                    )
+                    .values(
+                        status=Status.RUNNING.value,
+                        phase=Phase.STARTING.value,
+                        token=jobs.c.token + 1,
+                        attempt=jobs.c.attempt + 1,
+                        owner=owner,
+                        lease_until=now.seconds + lease_s,
+                        lease_boot=now.boot,
+                        since=now.seconds,
+                        since_boot=now.boot,
+                        not_before=None,
+                        error=None,
+                    )
+                    .returning(*jobs.c)
+                ).first()
+                if row is not None:
+                    break
+            else:
                 return None
             if row.started_at is None:
                 connection.execute(update(jobs).where(jobs.c.id == row.id).values(started_at=time.time()))
@@ -179,51 +183,20 @@ class Claims:
         with self._database.write() as connection:
             return finish_in(connection, claim, status, result=result, error=error)
 
-    def put_back(self, claim: Claim, *, reason: str, died: bool = False) -> bool:
-        """Let the job wait again, for a next attempt; `died` counts towards `max_attempts`.
+    def put_back(self, claim: Claim, *, reason: str, died: bool = False, wait_s: float = 0.0) -> bool:
+        """Let the job wait again, for a next attempt, which starts in `wait_s` seconds at the earliest.
 
-        A job whose cancel was asked for ends as cancelled instead.
+        `died` counts towards `max_attempts`. A job whose cancel was asked for ends as cancelled instead.
         """
         with self._database.write() as connection:
-            row = connection.execute(
-                select(jobs.c.cancel_requested).where(held_by(claim)).with_for_update()
-            ).first()
+            row = connection.execute(select(*REQUEUED).where(held_by(claim)).with_for_update()).first()
             if row is None:
                 return False
             if row.cancel_requested:
                 return finish_in(connection, claim, Status.CANCELLED)
-            _requeue(connection, claim.job.id, claim.job.attempt, reason=reason, died=died)
+            now = self._database.now(connection)
+            requeue(connection, row, now, reason=reason, died=died, wait_s=wait_s)
             return True
-
-    def reconcile(self, *, ring_after_s: float) -> list[str]:
-        """Put back the jobs whose lease ran out, and name all that wait without a bell for a while."""
-        with self._database.write() as connection:
-            now = self._database.now(connection)
-            lost = connection.execute(
-                select(jobs.c.id, jobs.c.attempt, jobs.c.token, jobs.c.cancel_requested)
-                .where(jobs.c.status.in_(HELD), _expired(now))
-                .with_for_update(skip_locked=True)
-            ).all()
-            for row in lost:
-                if row.cancel_requested:
-                    _end_without_worker(connection, row.id, row.attempt)
-                else:
-                    _requeue(connection, row.id, row.attempt, reason="its worker stopped answering")
-            silent = or_(
-                jobs.c.rung_at.is_(None),
-                jobs.c.rung_at < now.seconds - ring_after_s,
-                jobs.c.rung_at > now.seconds,
-            )
-            waiting = connection.execute(
-                select(jobs.c.id).where(jobs.c.status == Status.QUEUED.value, silent).limit(100)
-            ).scalars()
-            return list(waiting)
-
-    def rung(self, job_ids: Sequence[str]) -> None:
-        """Remember that the bell was just rung for these."""
-        with self._database.write() as connection:
-            now = self._database.now(connection)
-            connection.execute(update(jobs).where(jobs.c.id.in_(job_ids)).values(rung_at=now.seconds))
 
     def holds(self, claim: Claim) -> bool:
         """Whether the token is still the row's."""
@@ -273,46 +246,55 @@ def finish_in(
     return True
 
 
-def _expired(now: Instant) -> ColumnElement[bool]:
-    # Another boot id means that the host went down with whoever held the lease.
-    return or_(
-        jobs.c.lease_until.is_(None),
-        jobs.c.lease_until < now.seconds,
-        jobs.c.lease_boot != now.boot,
-    )
+REQUEUED = (
+    jobs.c.id,
+    jobs.c.attempt,
+    jobs.c.cancel_requested,
+    jobs.c.since,
+    jobs.c.since_boot,
+    jobs.c.lease_until,
+    jobs.c.ran_s,
+)
+"""The columns that `requeue` reads."""
 
 
-def _requeue(connection: Connection, job_id: str, attempt: int, *, reason: str, died: bool = False) -> None:
+def requeue(
+    connection: Connection,
+    row: Row[*tuple[Any, ...]],
+    now: Instant,
+    *,
+    reason: str,
+    died: bool = False,
+    wait_s: float = 0.0,
+) -> None:
+    """Let a held row wait again inside the caller's transaction; whoever held it is fenced from here on."""
+    ran_s = 0.0
+    if row.since is not None and row.since_boot == now.boot:
+        # A worker that fell silent is believed to have worked to the end of its lease.
+        ran_s = max(0.0, min(now.seconds, row.lease_until or now.seconds) - row.since)
     connection.execute(
         update(jobs)
-        .where(jobs.c.id == job_id)
+        .where(jobs.c.id == row.id)
         .values(
             status=Status.QUEUED.value,
             phase=None,
             owner=None,
             lease_until=None,
             rung_at=None,
-            token=jobs.c.token + 1,  # whoever held it is fenced from here on
+            since=now.seconds,
+            since_boot=now.boot,
+            not_before=now.seconds + wait_s if wait_s else None,
+            ran_s=row.ran_s + ran_s,
+            token=jobs.c.token + 1,
             deaths=jobs.c.deaths + int(died),
         )
     )
-    record_status(connection, job_id, Status.QUEUED, attempt=attempt, reason=reason)
+    record_status(connection, row.id, Status.QUEUED, attempt=row.attempt, reason=reason)
 
 
-def _end_without_worker(connection: Connection, job_id: str, attempt: int) -> None:
-    connection.execute(
-        update(jobs)
-        .where(jobs.c.id == job_id)
-        .values(
-            status=Status.CANCELLED.value,
-            phase=None,
-            owner=None,
-            lease_until=None,
-            token=jobs.c.token + 1,
-            finished_at=time.time(),
-        )
-    )
-    record_status(connection, job_id, Status.CANCELLED, attempt=attempt)
+def _may_start(now: Instant) -> ColumnElement[bool]:
+    """The condition that no back-off is left; one of another boot is over."""
+    return or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now.seconds, jobs.c.since_boot != now.boot)
 
 
 def _add_point(connection: Connection, job_id: str, data: Mapping[str, Any]) -> bool:

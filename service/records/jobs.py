@@ -240,7 +240,10 @@ def insert_job(connection: Connection, new: NewJob) -> None:
             dataset_digest=new.dataset_digest,
             seed=new.seed,
             labels=dict(new.labels),
-            max_attempts=new.max_attempts,
+            max_attempts=new.limits.max_attempts,
+            max_pending_s=new.limits.max_pending_s,
+            max_runtime_s=new.limits.max_runtime_s,
+            memory_bytes=new.limits.memory_bytes,
             created_at=time.time(),
         )
     )

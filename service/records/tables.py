@@ -1,7 +1,8 @@
 """The tables of the record of truth.
 
-Wall-clock columns (`*_at`) are seconds since the epoch, UTC, and only for people to read. What leases
-and bells are decided by are `lease_until` and `rung_at`, on the clock of `database.Database.now`.
+Wall-clock columns (`*_at`) are seconds since the epoch, UTC, and only for people to read. What is decided by
+time, leases, bells, limits and back-off, stands in `lease_until`, `rung_at`, `since` and `not_before`, on the
+clock of `database.Database.now`, each with the boot that it counts from.
 """
 
 from __future__ import annotations
@@ -55,7 +56,14 @@ jobs = Table(
     Column("cancel_requested", Boolean, nullable=False, default=False),
     Column("attempt", Integer, nullable=False, default=0),
     Column("max_attempts", Integer, nullable=False, default=3),
-    Column("deaths", Integer, nullable=False, default=0),  # attempts whose child died by itself
+    Column("max_pending_s", Float),
+    Column("max_runtime_s", Float),
+    Column("memory_bytes", BigInteger),
+    Column("deaths", Integer, nullable=False, default=0),  # that ended by themselves without a new checkpoint
+    Column("since", Float),  # when it was queued or claimed; null in a new row until the reconciler saw it
+    Column("since_boot", String(40)),
+    Column("not_before", Float),  # a back-off: no claim before this, counted like `since`
+    Column("ran_s", Float, nullable=False, default=0.0),  # by attempts that have ended
     Column("rung_at", Float),
     Column("last_event", Integer, nullable=False, default=0),
     Column("progress", JSON),

@@ -48,6 +48,7 @@ def settings(tmp_path: Path, database_url: str) -> Settings:
         broker_url=NOBODY,
         reconcile_s=0.1,
         grace_s=0.2,
+        standby=False,
         log_level="CRITICAL",
     )
 
@@ -56,7 +57,12 @@ def settings(tmp_path: Path, database_url: str) -> Settings:
 def local(tmp_path: Path) -> Settings:
     """The same on SQLite alone, migrated: for what no database has a part in."""
     made = Settings(
-        home=tmp_path / "home", broker_url=NOBODY, reconcile_s=0.1, grace_s=0.2, log_level="CRITICAL"
+        home=tmp_path / "home",
+        broker_url=NOBODY,
+        reconcile_s=0.1,
+        grace_s=0.2,
+        standby=False,
+        log_level="CRITICAL",
     )
     records = Records(made.effective_database_url)
     records.database.migrate()

@@ -11,7 +11,7 @@ import pytest
 
 from service.context import Context
 from service.errors import DatabaseUnavailableError
-from service.jobs import Kind, SlotKind, Status
+from service.jobs import Kind, Limits, SlotKind, Status
 from service.kind import Site
 from service.kinds import ingest
 from service.records import Records
@@ -46,7 +46,7 @@ def test_what_was_found_and_the_end_of_the_row_are_kept_together(site: Site) -> 
 def test_a_fenced_ingest_writes_nothing_on_its_data_set(site: Site) -> None:
     put_uploaded(site.records)
     stale = claim(site.records, slot=SlotKind.SHORT, lost=True)
-    site.records.claims.reconcile(ring_after_s=10)
+    site.records.recovery.recover()
     assert not ingest.complete(stale, FOUND, site)
     dataset = site.records.datasets.get("ds_tiny")
     assert (dataset.status, dataset.kind) == ("pending", None)
@@ -58,7 +58,7 @@ def test_a_data_set_whose_ingest_was_cancelled_is_not_pending_for_ever(records: 
     if taken:
         claim(records, slot=SlotKind.SHORT, lost=True)
     records.jobs.cancel(job_id)
-    records.claims.reconcile(ring_after_s=10)
+    records.recovery.recover()
     dataset = records.datasets.get("ds_tiny")
     assert (dataset.status, dataset.error["code"]) == ("failed", "cancelled")
 
@@ -195,8 +195,8 @@ def test_a_file_name_is_kept_as_far_as_it_can_be_shown(
 
 
 def test_a_lost_ingest_is_read_by_the_next_worker(site: Site) -> None:
-    put_uploaded(site.records, max_attempts=1)
+    put_uploaded(site.records, limits=Limits(max_attempts=1))
     claim(site.records, slot=SlotKind.SHORT, lost=True)
-    site.records.claims.reconcile(ring_after_s=10)
+    site.records.recovery.recover()
     assert ingest.complete(claim(site.records, slot=SlotKind.SHORT), FOUND, site)
     assert site.records.datasets.get("ds_tiny").status == "ready"

@@ -32,7 +32,7 @@ def test_a_cancelled_job_leaves_nothing_in_the_store(
         number = own_records.versions.reserve(held, "tiny")
         store.publish("tiny", job.id, held.token, number)
     if cancelled == "while it waits again":
-        own_records.claims.reconcile(ring_after_s=10)
+        own_records.recovery.recover()
     own_records.jobs.cancel(job.id)
     with working(local):
         wait_for(lambda: own_records.jobs.get(job.id).status.is_terminal, 10)

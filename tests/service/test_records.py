@@ -138,7 +138,8 @@ def test_leftovers_of_a_dead_attempt_are_stored_under_its_number(records: Record
 def test_a_fenced_claim_writes_nothing(records: Records) -> None:
     job = records.jobs.create(new())
     stale = claim(records, lease_s=-1.0)
-    assert job.id in records.claims.reconcile(ring_after_s=10)
+    records.recovery.recover()
+    assert records.recovery.unrung(ring_after_s=10) == [job.id]
     fresh = claim(records)
     assert fresh.token > stale.token
     assert not records.claims.append(stale, [progress(1)])
@@ -152,14 +153,15 @@ def test_a_fenced_claim_writes_nothing(records: Records) -> None:
 def test_a_lease_that_lives_is_left_alone(records: Records) -> None:
     records.jobs.create(new())
     held = claim(records)
-    assert records.claims.reconcile(ring_after_s=10) == []
+    records.recovery.recover()
+    assert records.recovery.unrung(ring_after_s=10) == []
     assert records.claims.beat(held, LEASE_S).cancel_requested is False
 
 
 def test_a_lost_lease_goes_back_to_the_queue_with_its_reason(records: Records) -> None:
     job = records.jobs.create(new())
     claim(records, lease_s=-1.0)
-    records.claims.reconcile(ring_after_s=10)
+    records.recovery.recover()
     last = records.jobs.transitions(job.id)[-1]
     assert (last.status, last.reason) == (Status.QUEUED, "its worker stopped answering")
     assert records.jobs.get(job.id).deaths == 0
@@ -167,10 +169,10 @@ def test_a_lost_lease_goes_back_to_the_queue_with_its_reason(records: Records) -
 
 def test_a_waiting_job_is_rung_for_again_only_after_a_while(records: Records) -> None:
     job = records.jobs.create(new())
-    assert records.claims.reconcile(ring_after_s=10) == [job.id]
-    records.claims.rung([job.id])
-    assert records.claims.reconcile(ring_after_s=10) == []
-    assert records.claims.reconcile(ring_after_s=0) == [job.id]
+    assert records.recovery.unrung(ring_after_s=10) == [job.id]
+    records.recovery.rung([job.id])
+    assert records.recovery.unrung(ring_after_s=10) == []
+    assert records.recovery.unrung(ring_after_s=0) == [job.id]
 
 
 def test_cancelling_a_waiting_job_ends_it_at_once(records: Records) -> None:
@@ -193,7 +195,7 @@ def test_a_cancelled_job_that_loses_its_worker_ends_cancelled(records: Records) 
     job = records.jobs.create(new())
     claim(records, lease_s=-1.0)
     records.jobs.cancel(job.id)
-    records.claims.reconcile(ring_after_s=10)
+    records.recovery.recover()
     assert records.jobs.get(job.id).status is Status.CANCELLED
 
 

@@ -14,16 +14,22 @@ import pytest
 import sqlalchemy
 
 from service.child import Child
-from service.jobs import Kind, Phase, SlotKind, Status
+from service.jobs import Kind, Limits, Phase, SlotKind, Status
 from service.kind import Site
-from service.protocol import Order, boot_clock
+from service.protocol import Order, boot_clock, say
 from service.records import Records
 from service.settings import Settings
 from service.slots import SHORT
+from service.standby import Standby
 from service.supervisor import Supervisor
 from serving.store import Store
 from tests.acceptance.stack import wait_for
-from tests.service.workbench import child_that, claim, new, put_tiny
+from tests.service.workbench import child_that, claim, new, put_tiny, supervise
+
+
+def order_in(folder: Path, *, within_s: float) -> Order:
+    until = boot_clock() + within_s
+    return Order("job_1", "ingest", 1, 1, {}, None, None, "", None, str(folder), str(folder), until, {})
 
 
 def test_a_claim_that_is_void_starts_no_child(
@@ -34,9 +40,9 @@ def test_a_claim_that_is_void_starts_no_child(
     put_tiny(site.records, ready=False)
     site.records.jobs.create(new(Kind.INGEST))
     stale = claim(site.records, slot=SlotKind.SHORT, lost=True)
-    site.records.claims.reconcile(ring_after_s=10)
+    site.records.recovery.recover()
     claim(site.records, slot=SlotKind.SHORT)
-    Supervisor(stale, SHORT, site).run()
+    supervise(stale, site)
     assert not (tmp_path / "ran").exists()
 
 
@@ -46,8 +52,8 @@ def test_a_child_that_left_for_want_of_a_heartbeat_did_not_die(
     """Exit code 75: worker or database paused for two thirds of a lease. The spec is not to blame."""
     child_that(monkeypatch, tmp_path, "sys.exit(75)\n")
     put_tiny(site.records, ready=False)
-    job = site.records.jobs.create(new(Kind.INGEST, max_attempts=1))
-    Supervisor(claim(site.records, slot=SlotKind.SHORT), SHORT, site).run()
+    job = site.records.jobs.create(new(Kind.INGEST, limits=Limits(max_attempts=1)))
+    supervise(claim(site.records, slot=SlotKind.SHORT), site)
     now = site.records.jobs.get(job.id)
     assert (now.status, now.deaths) == (Status.QUEUED, 0)
 
@@ -65,7 +71,7 @@ def test_a_child_that_hangs_after_its_outcome_is_not_waited_for(
     put_tiny(own_records, ready=False)
     job = own_records.jobs.create(new(Kind.INGEST))
     site = Site(local, own_records, Store(local.store_root))
-    supervisor = Supervisor(claim(own_records, slot=SlotKind.SHORT), SHORT, site)
+    supervisor = Supervisor(claim(own_records, slot=SlotKind.SHORT), Standby(SHORT, warm=False), site)
     thread = threading.Thread(target=supervisor.run, daemon=True)
     thread.start()
     thread.join(timeout=5)
@@ -82,8 +88,8 @@ def test_an_event_that_can_not_be_stored_does_not_make_a_job_run_for_ever(
     """PostgreSQL refuses a step beyond 32 bits: the job is put back without a death, again and again."""
     child_that(monkeypatch, tmp_path, "tell(1, 'metric', epoch=1, step=2**31, metrics={})\n")
     put_tiny(site.records, ready=False)
-    job = site.records.jobs.create(new(Kind.INGEST, max_attempts=1))
-    Supervisor(claim(site.records, slot=SlotKind.SHORT), SHORT, site).run()
+    job = site.records.jobs.create(new(Kind.INGEST, limits=Limits(max_attempts=1)))
+    supervise(claim(site.records, slot=SlotKind.SHORT), site)
     assert site.records.jobs.get(job.id).status is Status.FAILED
 
 
@@ -98,7 +104,7 @@ def test_a_damaged_events_file_of_an_earlier_attempt_does_not_stop_the_next(
     kept = site.settings.jobs_folder / job.id / "attempt-1" / "events.jsonl"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(bytes(64) + b"\n")
-    Supervisor(claim(site.records, slot=SlotKind.SHORT), SHORT, site).run()
+    supervise(claim(site.records, slot=SlotKind.SHORT), site)
     assert (tmp_path / "ran").exists()
 
 
@@ -114,15 +120,16 @@ def test_no_event_calls_a_job_running_that_is_cancelling(records: Records) -> No
 def test_a_child_that_holds_the_interpreter_lock_leaves_at_its_deadline_too(tmp_path: Path) -> None:
     """Native code need not give the lock up, and no thread of Python runs then; exporter.child knows how."""
     program = (
-        "import dataclasses, re, sys\n"
+        "import re, sys\n"
         "from service.attempt import SupervisorChannel\n"
-        "from service.protocol import Order, boot_clock\n"
-        "order = Order('job_1', 'train', 1, 1, {}, 'm', 1, '', None, sys.argv[1], sys.argv[1],"
-        " boot_clock() + 0.5, {})\n"
-        "SupervisorChannel(sys.stdin.buffer, open(sys.argv[1] + '/told', 'wb'), order).start()\n"
+        "channel = SupervisorChannel(sys.stdin.buffer, open(sys.argv[1] + '/told', 'wb'))\n"
+        "channel.start()\n"
+        "channel.order()\n"
         "re.match('(a+)+$', 'a' * 60 + 'b')\n"  # one C call, as good as endless
     )
     child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE)
+    child.stdin.write(say(order=str(order_in(tmp_path, within_s=0.5).write())))
+    child.stdin.flush()
     try:
         wait_for(lambda: child.poll() is not None, 6)
     finally:
@@ -138,7 +145,7 @@ def test_a_child_gets_no_password_of_the_workers_environment(
     child_that(monkeypatch, tmp_path, f"json.dump(dict(os.environ), open({str(tmp_path / 'env')!r}, 'w'))\n")
     put_tiny(site.records, ready=False)
     site.records.jobs.create(new(Kind.INGEST))
-    Supervisor(claim(site.records, slot=SlotKind.SHORT), SHORT, site).run()
+    supervise(claim(site.records, slot=SlotKind.SHORT), site)
     given = json.loads((tmp_path / "env").read_text())
     assert {"PGPASSWORD", "AWS_SECRET_ACCESS_KEY"}.isdisjoint(given)
 
@@ -154,12 +161,11 @@ def test_a_peer_that_froze_in_a_transaction_gives_its_locks_up(postgres_url: str
 
 def test_a_frozen_child_never_holds_its_supervisor_up(tmp_path: Path) -> None:
     """A stopped process reads nothing: beats would fill the pipe in time, and a write would wait."""
-    folder, later = str(tmp_path), boot_clock() + 60
-    order = Order("job_1", "ingest", 1, 1, {}, None, None, "", None, folder, folder, later, {})
-    child = Child.spawn(order, SHORT, tmp_path)
+    child = Child.spawn(SHORT)
+    child.begin(order_in(tmp_path, within_s=60))
     try:
         os.kill(child.pid, signal.SIGSTOP)
         for _ in range(10_000):  # several times what a pipe holds
-            child.say(leave_at=later)
+            child.say(leave_at=boot_clock() + 60)
     finally:
-        child.kill()
+        child.discard()

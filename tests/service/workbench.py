@@ -15,9 +15,13 @@ import pytest
 from service.app import create_app
 from service.context import Context
 from service.jobs import Kind, NewJob, SlotKind, Status
+from service.kind import Site
 from service.queue import Bell, celery_app
 from service.records import Claim, Records
 from service.settings import Settings
+from service.slots import SHORT, Slot
+from service.standby import Standby
+from service.supervisor import Supervisor
 from service.worker import Worker
 from serving.manifest import Manifest
 from serving.store import Store
@@ -96,6 +100,11 @@ def claim(records: Records, *, slot: SlotKind = SlotKind.DEVICE, lost: bool = Fa
     return found
 
 
+def supervise(held: Claim, site: Site, slot: Slot = SHORT) -> None:
+    """One attempt, in this thread."""
+    Supervisor(held, Standby(slot, warm=False), site).run()
+
+
 def stage(store: Store, job_id: str, token: int) -> Path:
     staging = store.stage("tiny", job_id, token)
     (staging / "saved_model.pb").write_bytes(b"graph")
@@ -109,7 +118,7 @@ def child_that(monkeypatch: pytest.MonkeyPatch, folder: Path, does: str) -> None
     program.write_text(
         f"#!{sys.executable} -S\n"
         "import json, os, signal, sys\n"
-        "order = json.loads(sys.stdin.readline())\n"
+        "order = json.load(open(json.loads(sys.stdin.readline())['order']))\n"
         "def tell(n, event, **data):\n"
         "    line = json.dumps({'n': n, 'at': 0.0, 'event': event, 'data': data}) + '\\n'\n"
         "    os.write(int(sys.argv[3]), line.encode())\n" + does
