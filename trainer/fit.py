@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.architecture import TensorInfo, build, inputs_of, outputs_of
 from trainer.callback import CallbackContext, callbacks
 from trainer.compiling import compile_model
-from trainer.errors import InvalidDataError, OutOfMemoryError, SpecUnbuildableError
+from trainer.environment import Environment, settle
+from trainer.errors import SpecUnbuildableError
+from trainer.explaining import explained
 from trainer.observer import Observer
-from trainer.pipeline import Order, evaluation_dataset, training_dataset
+from trainer.pipeline import Pipeline, evaluation_dataset, training_dataset
 from trainer.resume import Checkpoint, Checkpoints, assign, numbered
 from trainer.source import Samples, Splits, load
 from trainer.spec import CallbackSpec, ExportWeights, TrainSpec
@@ -22,14 +22,11 @@ from trainer.watch import Kept, Watch, metrics_of
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
     import tensorflow as tf
 
 HELD_OUT_ROWS = 4096
 REPRESENTATIVE_ROWS = 256
-# What TensorFlow's two kernels of a lookup say: `indices[4] = 2 is not in [0, 2)`.
-_OUTSIDE = re.compile(
-    r"(?:value of|\] =) (-?\d+) (?:which is outside the valid range of|is not in) (\[\d+, ?\d+\))"
-)
 _IMPLIED = CallbackSpec.model_validate(
     {
         "class_name": "ModelCheckpoint",
@@ -63,24 +60,42 @@ def fit(spec: TrainSpec, *, data_file: Path, workdir: Path, seed: int, observer:
     """Train what `spec` describes on `data_file`, going on from the newest good checkpoint in `workdir`.
 
     `seed` decides every random choice; where the spec itself names one, TensorFlow also runs its kernels
-    deterministically, which some of them pay for with speed.
+    deterministically, which some of them pay for with speed, and a resumed run with the threads of its
+    checkpoint: it ends with the weights of an uninterrupted one, to the bit. For that, the process may have
+    imported TensorFlow but not touched a device.
 
     Raises:
+        OSError: the disk is full or failing; the last good checkpoints are still there.
         InvalidDataError, DataUnreachableError: the data.
         SpecUnbuildableError: the model or how it is compiled.
         NanLossError, OutOfMemoryError: training itself.
         Interrupted, Cancelled: the observer asked for it; after Interrupted another call goes on.
     """
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints.sweep()
+    start = checkpoints.newest(observer.note)
+    environment = None
+    if spec.seed is not None:
+        environment = settle(start.values["environment"] if start else None, observer.note)
     _sow(seed, deterministic=spec.seed is not None)
     observer.phase("loading_data")
     splits = load(spec.data, data_file, seed)
-    with _explained():
+    with explained():
         model = build(spec.model, {name: array.shape[1:] for name, array in splits.train.features.items()})
         splits = _named_as(model, splits)
         compile_model(model, spec.compile)
-        run = _Run(spec, splits=splits, model=model, workdir=workdir, seed=seed, observer=observer)
+        run = _Run(
+            spec,
+            splits=splits,
+            model=model,
+            workdir=workdir,
+            seed=seed,
+            observer=observer,
+            checkpoints=checkpoints,
+            environment=environment,
+        )
         observer.phase("training")
-        return run.train()
+        return run.train(start)
 
 
 class _Run:
@@ -95,36 +110,45 @@ class _Run:
         workdir: Path,
         seed: int,
         observer: Observer,
+        checkpoints: Checkpoints,
+        environment: Environment | None,
     ) -> None:
         self._spec, self._splits, self._model = spec, splits, model
         self._dtypes = {info.name: info.dtype for info in inputs_of(model)}
-        pipeline = spec.data.pipeline
-        self._order = Order(len(splits.train), pipeline.batch_size, seed, pipeline.shuffle)
-        self._checkpoints = Checkpoints(workdir / "checkpoints")
+        self._pipeline = Pipeline(spec.data.pipeline, len(splits.train), seed)
+        self._checkpoints = checkpoints
         self._kept = self._make_callbacks(workdir)
+        self._last_weights: list[np.ndarray] = []
         self._watch = Watch(
             epochs=spec.fit.epochs,
-            steps_per_epoch=self._order.steps,
+            steps_per_epoch=self._pipeline.steps,
             kept=self._kept,
-            checkpoints=self._checkpoints,
+            checkpoints=checkpoints,
+            schedule=spec.checkpoint,
             observer=observer,
-            data_state=splits.state(),
+            origin={
+                "data": splits.state(),
+                "pipeline": self._pipeline.state(),
+                "environment": None if environment is None else asdict(environment),
+            },
         )
 
-    def train(self) -> Trained:
+    def train(self, start: Checkpoint | None) -> Trained:
         """Fit what is left to fit, choose the weights to export, and checkpoint the end."""
-        newest = start = self._checkpoints.newest()
-        if newest is not None:
-            self._splits.restore(newest.values["data"])
-            self._watch.restore(newest)
+        if start is not None:
+            self._splits.restore(start.values["data"])
+            self._pipeline.restore(start.values["pipeline"])
+            self._watch.restore(start)
+            self._watch.tell_where()
             self._watch.tell_again()
-        if newest is not None and newest.complete:
-            assign(self._model.variables, newest.of("model"), "model")
-            return self._trained(start, newest.values["test"])
+        if start is not None and start.complete:
+            assign(self._model.variables, start.of("model"), "model")
+            return self._trained(start, start.values["test"])
+        newest = start
         if newest is not None and newest.step:
             # Keras's epochs are all of one length, so what is left of an epoch is a fit of its own.
             self._fit(newest)
-            newest = self._checkpoints.newest()
+            newest = self._watch.ended
             assert newest is not None
             self._watch.restore(newest)
         self._fit(newest)
@@ -139,11 +163,12 @@ class _Run:
         epoch, step, last = 0, 0, self._spec.fit.epochs
         if start is not None:
             epoch, step = start.epoch, start.step
-        order = replace(self._order, first_epoch=epoch, first_step=step)
-        pipeline = self._spec.data.pipeline
-        data = training_dataset(self._splits.train, order, dtypes=self._dtypes, options=pipeline)
+        order = self._pipeline.order(epoch, step)
+        data = training_dataset(
+            self._splits.train, order, dtypes=self._dtypes, options=self._pipeline.options
+        )
         validation = self._splits.validation
-        with _explained():
+        with explained():
             if start is not None:
                 self._put_back(start, data)
             self._model.fit(
@@ -154,10 +179,23 @@ class _Run:
                 steps_per_epoch=order.steps - step,
                 validation_data=None if validation is None else self._rows(validation),
                 class_weight=self._spec.fit.class_weight,
-                callbacks=[*(kept.callback for kept in self._kept), self._watch.callback()],
+                callbacks=self._callbacks(),
                 shuffle=False,  # the order is the pipeline's
                 verbose=0,
             )
+
+    def _callbacks(self) -> list[keras.callbacks.Callback]:
+        import keras
+
+        run = self
+
+        class LastWeights(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+            def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+                run._last_weights = self.model.get_weights()
+
+        # First, before another callback puts the best weights back at the end.
+        first = [LastWeights()] if self._spec.export_weights is ExportWeights.LAST else []
+        return [*first, *(kept.callback for kept in self._kept), self._watch.callback()]
 
     def _put_back(self, start: Checkpoint, data: tf.data.Dataset) -> None:
         if start.step:
@@ -187,9 +225,7 @@ class _Run:
     def _choose_weights(self) -> None:
         """Leave in the model what `export_weights` asks for; by default the best, if a callback kept them."""
         if self._spec.export_weights is ExportWeights.LAST:
-            last = self._checkpoints.newest()
-            if last is not None:
-                assign(self._model.variables, last.of("model"), "model")
+            self._model.set_weights(self._last_weights)
             return
         for kept in self._kept:
             best = kept.module.best_weights(kept.callback)
@@ -273,41 +309,3 @@ def _keeps_best(callback: CallbackSpec) -> bool:
 
 def _at(history: Mapping[str, list[float]], index: int) -> dict[str, float]:
     return {name: values[index] for name, values in history.items() if values}
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Say in our words what Keras and TensorFlow raise where model, loss and rows first meet."""
-    import tensorflow as tf
-
-    try:
-        yield
-    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-        raise OutOfMemoryError(_first_line(error) or "out of memory") from error
-    except tf.errors.InvalidArgumentError as error:
-        text = str(error)
-        outside = _OUTSIDE.search(text)
-        if outside:
-            whose = "the label" if "crossentropy" in text else "an input"
-            raise InvalidDataError(
-                f"{whose} holds {outside[1]}, the model takes whole numbers in {outside[2]}",
-                remedy="Count from 0, and give the layer (the last Dense, the Embedding) enough of them.",
-            ) from error
-        raise SpecUnbuildableError(_kernel_message(text)) from error
-    except (ValueError, TypeError, tf.errors.UnimplementedError) as error:
-        raise SpecUnbuildableError(_first_line(error)) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "")
-
-
-def _kernel_message(text: str) -> str:
-    """Pick the kernel's own sentence out of a graph error, which begins with a Python stack."""
-    lines = [line.strip() for line in text.splitlines()]
-    said = [
-        line
-        for line in lines
-        if line and not line.startswith(("File ", "Detected at", "Graph execution", "[["))
-    ]
-    return said[0] if said else _first_line(ValueError(text))

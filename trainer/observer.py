@@ -52,7 +52,7 @@ class Observer(Protocol):
         """Training entered a phase: loading_data, training."""
 
     def note(self, message: str) -> None:
-        """Something that the job's owner should know: where a resumed run goes on, a checkpoint passed over."""
+        """Something the job's owner should know: where a resumed run goes on, a checkpoint passed over."""
 
     def progress(self, progress: Progress) -> None:
         """Training went on; at most once a second within an epoch, and at each epoch's end."""

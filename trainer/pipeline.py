@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field
 from trainer.errors import SpecUnbuildableError
 from trainer.forms import Count, Fault, Flag, SpecModel, invalid, one_message
 from trainer.objects import completed, object_faults, size_faults
+from trainer.resume import require_same
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +51,42 @@ class PipelineOptions(SpecModel):
     shuffle: Flag = True
     batch_size: Annotated[Count, Field(le=1 << 20)] = 32
     augment: tuple[Annotated[dict[str, Any], AfterValidator(_random_layer)], ...] = ()
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """How `rows` training rows come into `fit`: which when, and how altered, all computed from one seed."""
+
+    options: PipelineOptions
+    rows: int
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Batches in a whole epoch; the last may be short."""
+        return self.order().steps
+
+    def order(self, epoch: int = 0, step: int = 0) -> Order:
+        """Return the order from `step` of `epoch` on, both from 0."""
+        return Order(self.rows, self.options.batch_size, self.seed, self.options.shuffle, epoch, step)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that decides the batches; the place among them is the checkpoint's epoch and step."""
+        return {
+            "seed": self.seed,
+            "rows": self.rows,
+            "batch_size": self.options.batch_size,
+            "shuffle": self.options.shuffle,
+            "augment": [dict(layer) for layer in self.options.augment],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Accept a checkpoint's pipeline.
+
+        Raises:
+            ResumeError: this one would give other batches.
+        """
+        require_same("data.pipeline", state, self.state())
 
 
 @dataclass(frozen=True)

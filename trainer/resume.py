@@ -6,11 +6,13 @@ It is written aside, fsynced and renamed, so a reader never meets half of one; a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 2
 _ARRAYS, _STATE, _DIGESTS = "arrays.npz", "state.json", "SHA256SUMS"
+# What begins so is being written or being deleted: no reader looks at it.
+_ASIDE = ".tmp-"
 
 
 @dataclass(frozen=True)
@@ -55,46 +59,81 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # What was found of each, by name: pruning must not read gigabytes again at every save.
+        self._whole: dict[str, bool] = {}
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint so that it is there wholly or not at all, and let go of all but the last two."""
-        import numpy as np
+        """Write a checkpoint so that it is there wholly or not at all, and let go of all but the last two.
 
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self._folder.glob(".tmp-*"):
-            shutil.rmtree(leftover)
-        aside = self._folder / f".tmp-{os.getpid()}"
-        aside.mkdir()
-        with (aside / _ARRAYS).open("wb") as file:
-            np.savez(file, allow_pickle=False, **checkpoint.arrays)
-        (aside / _STATE).write_text(
-            json.dumps({"format": FORMAT, "epoch": checkpoint.epoch, "step": checkpoint.step,
-                        "complete": checkpoint.complete, "values": checkpoint.values})
-        )  # fmt: skip
-        (aside / _DIGESTS).write_text(
-            "".join(f"{_digest(aside / name)}  {name}\n" for name in (_ARRAYS, _STATE))
-        )
-        for path in (*aside.iterdir(), aside):
-            _fsync(path)
+        Raises:
+            OSError: the disk is full or failing; what was there before still is, and nothing else.
+        """
+        self._make_folder()
         final = self._folder / _name(checkpoint)
-        if final.exists():
-            # Damaged, or made again: resuming starts from the newest good one.
-            shutil.rmtree(final)
-        aside.rename(final)
+        aside = self._aside()
+        try:
+            aside.mkdir()
+            _write(checkpoint, aside)
+            if final.exists():
+                # Passed over as damaged: a resumed run makes only what lies beyond the newest good one.
+                self._discard(final)
+            aside.rename(final)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
         _fsync(self._folder)
-        for old in self._newest_first()[KEPT:]:
-            shutil.rmtree(old)
+        self._whole[final.name] = True
+        self._prune()
 
-    def newest(self) -> Checkpoint | None:
-        """Return the newest checkpoint that is whole, or None."""
+    def newest(self, note: Callable[[str], None] | None = None) -> Checkpoint | None:
+        """Return the newest checkpoint that is whole, or None; `note` is told of each passed over."""
         for folder in self._newest_first():
-            if _whole(folder):
+            self._whole[folder.name] = _matches_its_digests(folder)
+            if self._whole[folder.name]:
                 return _read(folder)
+            if note is not None:
+                note(f"checkpoint {folder.name} is damaged and was passed over")
         return None
 
     def furthest(self) -> str | None:
         """Name the checkpoint that got furthest, whole or not: another name means that training went on."""
         return next((folder.name for folder in self._newest_first()), None)
+
+    def sweep(self) -> None:
+        """Remove what a killed writer left; at an attempt's start, never later: another may be writing."""
+        for leftover in self._folder.glob(f"{_ASIDE}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def _prune(self) -> None:
+        """Keep the newest two that are whole; a damaged one beyond them still says how far training got."""
+        whole = 0
+        for folder in self._newest_first():
+            if whole == KEPT:
+                self._discard(folder)
+            elif self._is_whole(folder):
+                whole += 1
+
+    def _is_whole(self, folder: Path) -> bool:
+        if folder.name not in self._whole:
+            self._whole[folder.name] = _matches_its_digests(folder)
+        return self._whole[folder.name]
+
+    def _discard(self, folder: Path) -> None:
+        """Delete a checkpoint; a kill half-way must not leave half of one under its name."""
+        aside = self._aside()
+        # Gone already: another attempt, which is about to be ended, prunes here as well.
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(aside)
+            shutil.rmtree(aside)
+        self._whole.pop(folder.name, None)
+
+    def _aside(self) -> Path:
+        return self._folder / f"{_ASIDE}{uuid.uuid4().hex}"
+
+    def _make_folder(self) -> None:
+        if not self._folder.is_dir():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _fsync(self._folder.parent)
 
     def _newest_first(self) -> list[Path]:
         return sorted(self._folder.glob("epoch-*"), reverse=True)
@@ -123,31 +162,82 @@ def assign(variables: Iterable[keras.Variable], arrays: Iterable[np.ndarray], ow
         variable.assign(array)
 
 
+def require_same(part: str, recorded: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """Compare a part's recorded state with its present one, both JSON.
+
+    Raises:
+        ResumeError: they differ; it names what does.
+    """
+    differing = [name for name in {**recorded, **present} if recorded.get(name) != present.get(name)]
+    if differing:
+        said = "; ".join(f"{name} was {recorded.get(name)!r}, is {present.get(name)!r}" for name in differing)
+        raise ResumeError(
+            f"{part} changed since the checkpoint was written: {said}",
+            remedy="Submit a new job: a resumed one goes on with the same rows in the same order.",
+        )
+
+
 def _name(checkpoint: Checkpoint) -> str:
     # `~` sorts after every digit: a complete checkpoint is newer than any other of its epoch.
     step = "~complete" if checkpoint.complete else f"{checkpoint.step:09d}"
     return f"epoch-{checkpoint.epoch:06d}-step-{step}"
 
 
-def _whole(folder: Path) -> bool:
+def _write(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write the three files and have the disk hold them, and the folder's list of them, before the rename."""
+    import numpy as np
+
+    with (folder / _ARRAYS).open("wb") as file:
+        np.savez(
+            file, allow_pickle=False, **{name: _plain(array) for name, array in checkpoint.arrays.items()}
+        )
+    state = {
+        "format": FORMAT,
+        "epoch": checkpoint.epoch,
+        "step": checkpoint.step,
+        "complete": checkpoint.complete,
+        "values": checkpoint.values,
+        "dtypes": {name: array.dtype.name for name, array in checkpoint.arrays.items() if _foreign(array)},
+    }
+    (folder / _STATE).write_text(json.dumps(state))
+    digests = {name: _digest(folder / name) for name in (_ARRAYS, _STATE)}
+    (folder / _DIGESTS).write_text("".join(f"{digest}  {name}\n" for name, digest in digests.items()))
+    for path in (*folder.iterdir(), folder):
+        _fsync(path)
+
+
+def _matches_its_digests(folder: Path) -> bool:
     try:
         lines = (folder / _DIGESTS).read_text().splitlines()
-        return len(lines) == 2 and all(
-            _digest(folder / name) == digest for digest, name in (line.split("  ") for line in lines)
-        )
+        digests = {name: digest for digest, name in (line.split("  ") for line in lines)}
+        return digests == {name: _digest(folder / name) for name in (_ARRAYS, _STATE)}
     except (OSError, ValueError):
         return False
 
 
 def _read(folder: Path) -> Checkpoint:
+    import ml_dtypes  # noqa: F401  # NumPy learns the names bfloat16 and float8_... by this import
     import numpy as np
 
     state = json.loads((folder / _STATE).read_text())
     if state["format"] != FORMAT:
         raise ResumeError(f"{folder.name} was written by another version of the trainer")
+    dtypes = state["dtypes"]
     with np.load(folder / _ARRAYS, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+        arrays = {
+            name: archive[name].view(np.dtype(dtypes[name])) if name in dtypes else archive[name]
+            for name in archive.files
+        }
     return Checkpoint(state["epoch"], state["step"], state["complete"], state["values"], arrays)
+
+
+def _foreign(array: np.ndarray) -> bool:
+    """Whether the dtype is one that NumPy only knows from another library, as bfloat16: a file forgets it."""
+    return array.dtype.isbuiltin == 2
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    return array.view(f"u{array.dtype.itemsize}") if _foreign(array) else array
 
 
 def _digest(path: Path) -> str:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trainer.discovery import discover
-from trainer.errors import DataUnreachableError, InvalidDataError, ResumeError
+from trainer.errors import DataUnreachableError, InvalidDataError
 from trainer.forms import SpecModel, at_least, one_message
 from trainer.pipeline import PipelineOptions
+from trainer.resume import require_same
 from trainer.splitting import Fraction, SplitOptions, split
 
 if TYPE_CHECKING:
@@ -148,11 +149,7 @@ class Splits:
         Raises:
             ResumeError: these are other data, or they were split otherwise.
         """
-        if dict(state) != self.state():
-            raise ResumeError(
-                "the data changed since the checkpoint was written",
-                remedy="Submit a new job: a resumed one must see the same rows.",
-            )
+        require_same("the data", state, self.state())
 
     @property
     def _parts(self) -> Sequence[Samples | None]:

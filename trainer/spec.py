@@ -16,6 +16,7 @@ from trainer.source import DataOptions, sources
 
 __all__ = [
     "CallbackSpec",
+    "CheckpointOptions",
     "CompileOptions",
     "DataOptions",
     "ExportWeights",
@@ -83,6 +84,16 @@ class FitOptions(SpecModel):
     class_weight: Annotated[dict[int, Annotated[Number, Field(ge=0)]], Field(min_length=1)] | None = None
 
 
+class CheckpointOptions(SpecModel):
+    """When a running epoch is checkpointed: after so many steps or seconds, whichever comes first.
+
+    Both count from the checkpoint before. The end of an epoch is a checkpoint in any case.
+    """
+
+    every_steps: Count | None = None
+    every_s: Annotated[Number, Field(gt=0)] = 60
+
+
 class TrainSpec(SpecModel):
     """Everything training depends on; the service adds what a job is about (name, exports, limits)."""
 
@@ -92,6 +103,7 @@ class TrainSpec(SpecModel):
     data: Annotated[DataOptions, ByKind("data", {kind: each.Options for kind, each in sources().items()})]
     compile: CompileOptions
     fit: FitOptions = FitOptions()
+    checkpoint: CheckpointOptions = CheckpointOptions()
     export_weights: ExportWeights | None = None
     seed: Seed | None = None
 

@@ -12,6 +12,7 @@ from trainer.callback import Callback, CallbackState
 from trainer.errors import Cancelled, Interrupted, NanLossError
 from trainer.observer import EpochEnd, Interruption, Observer, Progress
 from trainer.resume import Checkpoint, Checkpoints, assign, numbered
+from trainer.spec import CheckpointOptions
 
 if TYPE_CHECKING:
     import keras
@@ -28,7 +29,11 @@ class Kept:
 
 
 class Watch:
-    """What is known of a training run between its epochs; `epoch` counts those that ended."""
+    """What is known of a training run between its epochs; `epoch` counts those that ended.
+
+    `origin` is what every checkpoint of the run says of data, pipeline and environment. `ended` is the
+    checkpoint of the epoch that ended last, kept if the epoch was entered at a step.
+    """
 
     def __init__(
         self,
@@ -37,18 +42,22 @@ class Watch:
         steps_per_epoch: int,
         kept: Sequence[Kept],
         checkpoints: Checkpoints,
+        schedule: CheckpointOptions,
         observer: Observer,
-        data_state: Mapping[str, Any],
+        origin: Mapping[str, Any],
     ) -> None:
         self.epoch = 0
         self.stopped = False
+        self.ended: Checkpoint | None = None
         self.history: dict[str, list[float]] = {}
         self._epochs, self._steps, self._kept = epochs, steps_per_epoch, kept
-        self._checkpoints, self._observer, self._data_state = checkpoints, observer, data_state
+        self._checkpoints, self._schedule = checkpoints, schedule
+        self._observer, self._origin = observer, origin
         self._restored: Checkpoint | None = None
         # Batches of the running epoch that an earlier attempt did.
         self._first_step = 0
         self._told_at = -math.inf
+        self._unsaved_steps, self._saved_at = 0, time.monotonic()
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint: the counts now, the callbacks' states once training begins."""
@@ -56,6 +65,15 @@ class Watch:
         self.stopped = checkpoint.values["stopped"]
         self.history = {name: list(values) for name, values in checkpoint.values["history"].items()}
         self._restored, self._first_step = checkpoint, checkpoint.step
+
+    def tell_where(self) -> None:
+        """Tell where a restored run goes on."""
+        if self.epoch == self._epochs or self.stopped:
+            self._observer.note(f"goes on after epoch {self.epoch}, the last one")
+        else:
+            self._observer.note(
+                f"goes on from epoch {self.epoch + 1}, step {self._first_step} of {self._steps}"
+            )
 
     def tell_again(self) -> None:
         """Tell every epoch of a restored run once more.
@@ -81,7 +99,7 @@ class Watch:
             epoch=self.epoch,
             step=step,
             complete=complete,
-            values={"stopped": self.stopped, "history": self.history, "data": self._data_state, **values},
+            values={"stopped": self.stopped, "history": self.history, **self._origin, **values},
             arrays=arrays,
         )
 
@@ -93,7 +111,7 @@ class Watch:
 
         class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
             def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-                watch._restore_callbacks()
+                watch._training_begins()
 
             def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
                 if batch == 0:
@@ -102,12 +120,16 @@ class Watch:
             def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
                 watch._batch_ended(batch + 1, logs or {}, self.model)
 
+            def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+                watch._refuse_cancelled()
+
             def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
                 watch._epoch_ended(epoch + 1, logs or {}, self.model)
 
         return Watcher()
 
-    def _restore_callbacks(self) -> None:
+    def _training_begins(self) -> None:
+        self._unsaved_steps, self._saved_at = 0, time.monotonic()
         if self._restored is None:
             return
         for number, kept in enumerate(self._kept):
@@ -124,7 +146,10 @@ class Watch:
         step = self._first_step + batches
         # After the last batch the epoch's own end says more, and stops as well.
         if step < self._steps:
-            self._obey(lambda: self._checkpoints.save(self._snapshot(model, step)))
+            self._unsaved_steps += 1
+            self._obey(lambda: self._save(self._snapshot(model, step)))
+            if self._is_due():
+                self._save(self._snapshot(model, step))
         now = time.monotonic()
         if now - self._told_at < PROGRESS_EVERY_S:
             return
@@ -137,14 +162,28 @@ class Watch:
     def _epoch_ended(self, epoch: int, logs: Mapping[str, Any], model: keras.Model) -> None:
         metrics = metrics_of(logs)
         self._refuse_nan(metrics, logs, epoch)
-        self.epoch, self.stopped, self._first_step = epoch, bool(model.stop_training), 0
+        entered_at, self._first_step = self._first_step, 0
+        self.epoch, self.stopped = epoch, bool(model.stop_training)
         for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
-        self._checkpoints.save(self._snapshot(model, 0))
+        snapshot = self._snapshot(model, 0)
+        self.ended = snapshot if entered_at else None
+        self._save(snapshot)
         self._observer.epoch(EpochEnd(epoch, epoch * self._steps, metrics))
         self._told_at = time.monotonic()
         self._observer.progress(Progress(epoch, self._epochs, self._steps, self._steps, metrics))
         self._obey(lambda: None)
+
+    def _is_due(self) -> bool:
+        steps, seconds = self._schedule.every_steps, self._schedule.every_s
+        return (
+            steps is not None and self._unsaved_steps >= steps
+        ) or time.monotonic() - self._saved_at >= seconds
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        self._checkpoints.save(checkpoint)
+        # From the end of a save: a slow disk leaves time to train.
+        self._unsaved_steps, self._saved_at = 0, time.monotonic()
 
     def _snapshot(self, model: keras.Model, step: int) -> Checkpoint:
         states = [kept.module.state(kept.callback) for kept in self._kept]
@@ -167,6 +206,11 @@ class Watch:
                 raise Interrupted(f"training was stopped after {self.epoch} whole epochs")
             case None:
                 return
+
+    def _refuse_cancelled(self) -> None:
+        """End a validation that nobody wants; a stop waits for its end, as the epoch isn't whole before."""
+        if self._observer.interruption() is Interruption.CANCEL:
+            raise Cancelled("training was cancelled")
 
     def _refuse_nan(self, metrics: Mapping[str, float], logs: Mapping[str, Any], epoch: int) -> None:
         if "loss" in logs and "loss" not in metrics:

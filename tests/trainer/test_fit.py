@@ -104,8 +104,9 @@ def undisturbed(tmp_path_factory, images_file, images_document, recorder):
     return fit(spec, data_file=images_file, workdir=workdir, seed=11, observer=recorder())
 
 
-# 6 batches an epoch: within the first, at its end, within the second, at the very end.
-@pytest.mark.parametrize("polls", [2, 6, 8, 24])
+# 8 polls an epoch, after 5 of the 6 batches, the 2 of validation and the end: within the first epoch, in its
+# validation, at its end, within the second, at the very end.
+@pytest.mark.parametrize("polls", [2, 6, 8, 10, 32])
 def test_a_stopped_run_goes_on_to_the_weights_of_an_undisturbed_one(
     run, images_body, recorder, undisturbed, polls
 ):
@@ -162,7 +163,7 @@ def test_early_stopping_ends_the_run_and_a_resumed_one_stays_ended(run, images_b
     }
     with pytest.raises(errors.Interrupted):
         # The last poll of the second epoch, with which patience ends.
-        run(images_body, recorder(Interruption.STOP, after=12))
+        run(images_body, recorder(Interruption.STOP, after=16))
     assert run(images_body).epochs_run == 2
 
 
@@ -194,7 +195,7 @@ def test_a_label_beyond_the_classes_is_invalid_data(run, images_body, tmp_path):
 
 def test_changed_data_are_not_resumed_on(run, images_body, recorder, tmp_path):
     with pytest.raises(errors.Interrupted):
-        run(images_body, recorder(Interruption.STOP, after=6))
+        run(images_body, recorder(Interruption.STOP, after=8))
     y = np.arange(120) % 2
     np.savez(tmp_path / "other.npz", x=np.ones((120, 6, 6, 1)), y=y)
     with pytest.raises(errors.ResumeError, match="the data changed"):

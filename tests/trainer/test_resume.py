@@ -58,11 +58,14 @@ def test_a_damaged_checkpoint_is_passed_over(checkpoints, tmp_path, file, harm):
     assert checkpoints.newest().epoch == 1
 
 
-def test_what_a_killed_writer_left_is_removed_by_the_next(checkpoints, tmp_path):
+def test_what_a_killed_writer_left_is_swept_by_the_next_attempt_alone(checkpoints, tmp_path):
     checkpoints.save(checkpoint(1))
     (tmp_path / "checkpoints" / ".tmp-1").mkdir()
     checkpoints.save(checkpoint(2))
+    assert (tmp_path / "checkpoints" / ".tmp-1").exists()
+    checkpoints.sweep()
     assert not list((tmp_path / "checkpoints").glob(".tmp-*"))
+    assert checkpoints.newest().epoch == 2
 
 
 def test_arrays_of_another_model_are_refused():
