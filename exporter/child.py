@@ -15,7 +15,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -51,7 +51,8 @@ def answer(request: Document) -> Document:
     except Exception as error:
         import traceback
 
-        traceback.print_exc()
+        with suppress(OSError):  # a log on a full disk must not keep the reply back
+            traceback.print_exc()
         return {"error": _message(error)}
 
 

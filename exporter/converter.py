@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from exporter.errors import ExportFailedError, ExportStoppedError
+from exporter.errors import ExportFailedError, ExportStoppedError, making_failed
 
 _PACKAGES = Path(__file__).resolve().parents[1]
 _POLL_S = 0.2
@@ -53,6 +53,7 @@ class Converter:
 
         Raises:
             ExportFailedError: the child reported an error, died, or took longer than the timeout.
+            NoRoomError: the child reported that the disk is full.
             ExportStoppedError: `should_stop` said so; the child is killed.
         """
         process = self._started()
@@ -68,7 +69,7 @@ class Converter:
             raise ExportFailedError(artifact, f"{doing}: the converter process {self._buried()}")
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
-            raise ExportFailedError(artifact, f"{doing}: {reply['error']}")
+            raise making_failed(artifact, f"{doing}: {reply['error']}")
         result: dict[str, Any] = reply["ok"]
         return result
 

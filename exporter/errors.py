@@ -3,12 +3,15 @@
 ExporterError
 ├── EntriesError           the list of exports contradicts itself
 ├── ExportFailedError      an artifact could not be made, or its runtime could not run it
+├── NoRoomError            the disk is full: another try may find room
 ├── ExportMismatchError    an artifact was made, runs, and answers differently from the model
 └── ExportStoppedError     the caller asked to stop
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -36,6 +39,28 @@ class ExportFailedError(ExporterError):
         self.artifact = artifact
         self.detail = detail
         super().__init__(f"export {artifact!r} failed: {detail}")
+
+
+class NoRoomError(ExporterError):
+    """There was no room to write the artifact named `artifact`; nothing is wrong with the model."""
+
+    code = "disk_full"
+    retryable: ClassVar[bool] = True
+    remedy: ClassVar[str] = "make room where the model store and the temporary folder are"
+
+    def __init__(self, artifact: str, detail: str) -> None:
+        self.artifact = artifact
+        self.detail = detail
+        super().__init__(f"no room to write export {artifact!r}: {detail}")
+
+
+def making_failed(artifact: str, detail: str) -> ExportFailedError | NoRoomError:
+    """The error for an artifact that could not be made, told by the text of whatever failed.
+
+    TensorFlow, HDF5 and the converters wrap what the system said, each its own way, but all quote it.
+    """
+    full = (os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+    return (NoRoomError if any(text in detail for text in full) else ExportFailedError)(artifact, detail)
 
 
 class ExportMismatchError(ExporterError):

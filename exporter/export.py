@@ -20,7 +20,13 @@ from exporter.artifact import Artifact, measure
 from exporter.converter import Converter
 from exporter.endpoint import Endpoint
 from exporter.entries import Entry, with_saved_model
-from exporter.errors import ExporterError, ExportFailedError, ExportMismatchError, ExportStoppedError
+from exporter.errors import (
+    ExporterError,
+    ExportFailedError,
+    ExportMismatchError,
+    ExportStoppedError,
+    making_failed,
+)
 from exporter.format import WrittenFormat
 from exporter.parity import compare
 from exporter.proof import BATCH_SIZE, Latency
@@ -76,6 +82,7 @@ def export(
     Raises:
         EntriesError: the entries contradict each other.
         ExportFailedError: an artifact could not be made, or its runtime could not run it.
+        NoRoomError: the disk is full.
         ExportMismatchError: an artifact answers differently from the model.
         ExportStoppedError: `should_stop` said so.
     """
@@ -162,7 +169,7 @@ class _Bench:
                 return format_.write(self.endpoint, destination, entry.options)
             # Keras, TensorFlow and a user's own layers raise whatever they like; the name is added here.
             except Exception as error:
-                raise ExportFailedError(entry.name, f"{type(error).__name__}: {error}") from error
+                raise making_failed(entry.name, f"{type(error).__name__}: {error}") from error
         request = {
             "do": "convert",
             "format": entry.format,
@@ -206,7 +213,10 @@ class _Bench:
 
 
 def _weights(model: keras.Model, out: Path) -> Artifact:
-    recipe = write_weights(model, out / WEIGHTS_PATH)
+    try:
+        recipe = write_weights(model, out / WEIGHTS_PATH)
+    except OSError as error:
+        raise making_failed(WEIGHTS, str(error)) from error
     size_bytes, sha256 = measure(out / WEIGHTS_PATH)
     return Artifact(
         name=WEIGHTS,

@@ -6,6 +6,7 @@ along: so a job owns a process, and the worker never imports what this one does.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
@@ -60,20 +61,23 @@ class SupervisorChannel:
 
     def tell(self, kind: EventKind, data: Mapping[str, Any]) -> None:
         """Send one event, kept on disk first: a supervisor that dies before it stores it loses nothing."""
-        self._send(kind.value, data)
+        self._send(kind.value, data, kept=True)
 
     def end(self, ending: Ending, **data: Any) -> None:
         """Send the outcome, the last line."""
         peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        self._send(OUTCOME, {"ending": ending.value, "peak_memory_bytes": peak_kib * 1024, **data})
+        # Not kept: an attempt whose supervisor is gone ended in vain, and the disk may be what is full.
+        outcome = {"ending": ending.value, "peak_memory_bytes": peak_kib * 1024, **data}
+        self._send(OUTCOME, outcome, kept=False)
 
-    def _send(self, event: str, data: Mapping[str, Any]) -> None:
-        assert self._kept is not None
+    def _send(self, event: str, data: Mapping[str, Any], *, kept: bool) -> None:
         with self._sending:
             self._n += 1
             line = told(self._n, event, data)
-            self._kept.write(line)
-            self._kept.flush()
+            if kept:
+                assert self._kept is not None
+                self._kept.write(line)
+                self._kept.flush()
             try:
                 self._events.write(line)
                 self._events.flush()
@@ -126,7 +130,8 @@ def main() -> int:
     except Cancelled:
         channel.end(Ending.CANCELLED)
     except Exception as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # a log on a full disk must not keep the outcome back
+            traceback.print_exc()
         channel.end(Ending.FAILED, error=error_of(error))
     else:
         channel.end(Ending.DONE, data=outcome)

@@ -19,7 +19,7 @@ from service.attendance import CHILD_SHARE_OF_LEASE, Attendance, Departure, End,
 from service.errors import DatabaseUnavailableError
 from service.jobs import Phase, Status
 from service.kind import Site, WorkKind, work_of
-from service.protocol import OUTCOME, Ending, Order, boot_clock
+from service.protocol import Ending, Order, boot_clock
 from service.records import Claim
 from service.standby import Standby
 
@@ -238,8 +238,7 @@ class Supervisor:
             kept = self._folder / f"attempt-{attempt}" / "events.jsonl"
             if not kept.exists():
                 continue
-            events = events_of([line for line in _readable(kept) if line["event"] != OUTCOME])
-            self._site.records.claims.append(self._claim, events, attempt=attempt)
+            self._site.records.claims.append(self._claim, events_of(_readable(kept)), attempt=attempt)
 
 
 def _readable(kept: Path) -> list[Line]:

@@ -5,6 +5,7 @@ lies in `<number>/assets.extra/`. A version is prepared in `.staging-<job>-<toke
 number by one rename, so nobody ever sees half of one.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -22,7 +23,10 @@ EXTRA = "assets.extra"
 MANIFEST = PurePath(EXTRA, "manifest.json")
 MODELS_CONFIG = "models.config"
 
-_STAGING = re.compile(r"\.staging-(?P<job_id>.+)-(?P<token>\d+)")
+REMOVED = ".removed"
+"""Before the name of a staging folder that is being removed."""
+
+_STAGING = re.compile(r"(?:\.removed)?\.staging-(?P<job_id>.+)-(?P<token>\d+)")
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
@@ -98,10 +102,15 @@ class Store:
     def collect(self, model: str, job_id: str) -> list[Path]:
         """Remove every staging folder of a finished job and return what was removed."""
         folder = self._model(model)
-        stale = [path for path in sorted(folder.glob(".staging-*")) if _staged_by(path) == job_id]
+        leftovers = (*folder.glob(".staging-*"), *folder.glob(f"{REMOVED}.staging-*"))
+        stale = [path for path in sorted(leftovers) if _staged_by(path) == job_id]
         for path in stale:
-            # Two workers may collect at once: whatever the other one has removed is removed.
-            shutil.rmtree(path, ignore_errors=True)
+            # Renamed first: who has just found it whole must not publish what is left of it. Two workers may
+            # collect at once: whatever the other one has renamed or removed is as good as removed.
+            aside = path if path.name.startswith(REMOVED) else path.with_name(f"{REMOVED}{path.name}")
+            with contextlib.suppress(OSError):
+                path.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
         return stale
 
     def withdraw(self, model: str, job_id: str, number: int) -> bool:
@@ -120,7 +129,7 @@ class Store:
 
     def staged(self) -> list[tuple[str, str]]:
         """Return the model and the job of every staging folder, whoever left it."""
-        folders = sorted(self.root.glob("*/.staging-*"))
+        folders = sorted((*self.root.glob("*/.staging-*"), *self.root.glob(f"*/{REMOVED}.staging-*")))
         return [(path.parent.name, job_id) for path in folders if (job_id := _staged_by(path))]
 
     def versions(self, model: str) -> list[int]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import resource
 import signal
 import time
 from types import SimpleNamespace
@@ -9,7 +11,7 @@ import psutil
 import pytest
 
 from exporter.entries import read_entries
-from exporter.errors import ExportFailedError, ExportMismatchError, ExportStoppedError
+from exporter.errors import ExportFailedError, ExportMismatchError, ExportStoppedError, NoRoomError
 from exporter.export import Samples, export
 from exporter.format import formats
 from exporter.signatures import TensorInfo, signature_of
@@ -212,6 +214,32 @@ def test_stopping_kills_the_converter_and_raises(classifier, tmp_path):
         )
 
     assert converter_children() == []
+
+
+@pytest.mark.parametrize("artifact", ["saved_model", "tflite", "weights"])
+def test_a_full_disk_is_told_from_a_model_that_can_not_be_exported(classifier, tmp_path, artifact):
+    """The former may pass: another attempt goes on from the last checkpoint and exports again."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit_files(phase, name):
+        if (phase, name) == ("exporting", artifact):
+            for pid in (os.getpid(), *(child.pid for child in converter_children())):
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (500, before[1]))
+
+    try:
+        with pytest.raises(NoRoomError, match="File too large") as caught:
+            export(
+                classifier.model,
+                read_entries([{"format": "tflite"}]),
+                held_out=classifier.held_out,
+                representative=classifier.train,
+                out=tmp_path,
+                on_step=limit_files,
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (caught.value.artifact, caught.value.code) == (artifact, "disk_full")
+    assert caught.value.retryable
 
 
 def test_without_held_out_rows_nothing_can_be_proven(classifier, tmp_path):

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 import threading
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 
+from serving import store as store_module
 from serving.errors import ManifestError, StoreError
 from serving.manifest import Manifest
 from serving.store import ServedModel, Store
@@ -138,6 +140,29 @@ def test_collecting_removes_the_folders_of_that_job_alone(store):
 
     assert store.collect("digits", "job-1") == mine
     assert other.exists()
+
+
+def test_a_version_that_is_removed_between_the_last_look_and_the_rename_is_not_published(store, monkeypatch):
+    """Its worker was frozen there, lost the job, and thaws while another one clears away."""
+    staging = store.stage("digits", "job-1", 1)
+    fill(staging)
+    store.seal(staging, manifest())
+    look = store_module._check_sealed
+
+    def look_and_freeze(*what):
+        look(*what)
+        store.collect("digits", "job-1")
+
+    monkeypatch.setattr(store_module, "_check_sealed", look_and_freeze)
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: (path / "saved_model.pb").unlink())
+    with pytest.raises(StoreError, match="could not get its number"):
+        store.publish("digits", "job-1", 1, 1)
+    assert not (store.root / "digits" / "1").exists()
+
+    monkeypatch.undo()
+    assert store.staged() == [("digits", "job-1")]
+    store.collect("digits", "job-1")
+    assert store.staged() == []
 
 
 def test_verify_names_the_files_that_changed_went_or_came(store):
