@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 NAME = "weights"
 PATH = "assets.extra/model.weights.h5"
+HDF5_BYTES_EACH = 4096
+"""More than HDF5 writes besides a dataset's bytes: headers, B-tree nodes and the groups that lead there."""
 
 # Shape and digest of the bytes: what makes two tensors the same.
 _Tensor: TypeAlias = tuple[tuple[int, ...], bytes]
@@ -26,11 +29,13 @@ def write_weights(model: keras.Model, destination: Path) -> str:
     """Write the weights, read the file back, and return the recipe.
 
     Raises:
+        OSError: there is no room for them.
         ExportFailedError: the file doesn't hold every variable of the model, bit for bit.
     """
     import keras
 
     destination.parent.mkdir(parents=True, exist_ok=True)
+    _claim_room(model, destination)
     model.save_weights(destination)
     # The file may hold more: a compiled model's optimizer is saved beside its weights.
     missing = Counter(_tensor(weight.numpy()) for weight in model.weights) - _stored(destination)
@@ -38,6 +43,14 @@ def write_weights(model: keras.Model, destination: Path) -> str:
         shapes = ", ".join(str(shape) for shape, _ in missing)
         raise ExportFailedError(NAME, f"{destination.name} lacks variables of shape {shapes}")
     return f"keras {keras.__version__} save_weights"
+
+
+def _claim_room(model: keras.Model, destination: Path) -> None:
+    """Have the file system give the room before: HDF5 crashes (SIGSEGV) when it finds none at its close."""
+    variables = [*model.variables, *(model.optimizer.variables if model.optimizer else ())]
+    size_bytes = sum(variable.numpy().nbytes + HDF5_BYTES_EACH for variable in variables) + HDF5_BYTES_EACH
+    with destination.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size_bytes)
 
 
 def _stored(file: Path) -> Counter[_Tensor]:
