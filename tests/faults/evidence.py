@@ -192,8 +192,9 @@ def broken_curves(recorded: Recorded, alike: Mapping[str, str]) -> list[str]:
     """
     found = []
     first: dict[str, tuple[str, list[Any]]] = {}
-    events = _by_job((row for row in recorded.events if row["kind"] == "metric"), of=recorded.jobs)
-    for job, rows in _by_job(recorded.points, of=recorded.jobs).items():
+    done = [row for row in recorded.jobs if row["status"] == Status.SUCCEEDED.value]
+    events = _by_job((row for row in recorded.events if row["kind"] == "metric"), of=done)
+    for job, rows in _by_job(recorded.points, of=done).items():
         epochs = [row["epoch"] for row in rows]
         if not epochs or epochs != list(range(1, len(epochs) + 1)):
             found.append(f"{job}: its curve has the epochs {epochs}")
