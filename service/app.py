@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
 import httpx
 import structlog
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import problems
 from service.auth import TokenFile
 from service.context import Context, authorized
 from service.jobs import JobSpec
 from service.logs import configure_logs
-from service.queue import Bell, celery_app
+from service.queue import Bell, Ringer, celery_app
 from service.records import Records
 from service.routes import datasets, events, health, jobs, models
 from service.serving_client import ServingClient
@@ -43,7 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan(chosen),
     )
     app.state.closing = threading.Event()
-    app.middleware("http")(_with_request_id)
+    app.add_middleware(_RequestIds)
     problems.install(app)
     app.include_router(health.router)
     # HTTPBearer only tells OpenAPI; `authorized` decides.
@@ -73,10 +75,12 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         made = token.ensure()
         if made is not None:
             log.info("token_made", file=str(token.path))
+        bell = Bell(celery_app(settings.effective_broker_url))
         context = Context(
             settings=settings,
             records=Records(settings.effective_database_url),
-            bell=Bell(celery_app(settings.effective_broker_url)),
+            bell=bell,
+            ringer=Ringer(bell),
             store=Store(settings.store_root),
             serving=ServingClient(settings.serving_grpc),
             # Serving is ours: a proxy of the environment is for the world outside.
@@ -86,6 +90,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         )
         app.state.context = context
         yield
+        context.ringer.close()
         await context.http.aclose()
         context.serving.close()
         context.records.close()
@@ -93,8 +98,25 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
     return lifespan
 
 
-async def _with_request_id(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    request.state.request_id = f"req_{secrets.token_hex(8)}"
-    response = await call_next(request)
-    response.headers["X-Request-ID"] = request.state.request_id
-    return response
+class _RequestIds:
+    """Gives every request an id, which its answer and its problem carry.
+
+    Plain ASGI: FastAPI's own `middleware("http")` costs every request two tasks and a queue.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = f"req_{secrets.token_hex(8)}"
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)

@@ -8,6 +8,7 @@ until the reconciler looks again, a doubled one an empty query, and Redis may lo
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 
 from celery import Celery
@@ -54,7 +55,6 @@ class Bell:
     def ring(self, job_id: str) -> bool:
         """Tell every worker to look; False when the broker didn't take it, which loses nothing."""
         try:
-            # A bell older than this tells nothing that the reconciler hasn't told since.
             # Named whole: where any of it is missing, Celery pushes to its default queue, which nobody reads.
             self._app.send_task(
                 BELL,
@@ -64,7 +64,6 @@ class Bell:
                 routing_key=BELL,
                 declare=[EVERYBODY],
                 retry=False,
-                expires=60,
                 ignore_result=True,
             )
         except (OperationalError, OSError) as error:
@@ -80,6 +79,40 @@ class Bell:
         except (OperationalError, OSError):
             return False
         return True
+
+
+class Ringer:
+    """Rings in a thread of its own, so that no request waits for the broker.
+
+    A ring says only "look at the records", so those asked for while one is under way become one ring.
+    """
+
+    def __init__(self, bell: Bell) -> None:
+        self._bell = bell
+        self._asked = threading.Event()
+        self._latest = ""
+        self._closing = False
+        self._thread = threading.Thread(target=self._ring_forever, name="ringer", daemon=True)
+        self._thread.start()
+
+    def ask(self, job_id: str) -> None:
+        """Ring soon, best effort: workers look by themselves every few seconds, too."""
+        self._latest = job_id
+        self._asked.set()
+
+    def close(self) -> None:
+        """Ring no more."""
+        self._closing = True
+        self._asked.set()
+        self._thread.join(timeout=2)
+
+    def _ring_forever(self) -> None:
+        while True:
+            self._asked.wait()
+            self._asked.clear()  # before the ring: what is asked for from now on is a ring of its own
+            if self._closing:
+                return
+            self._bell.ring(self._latest)
 
 
 def on_bell(app: Celery, listen: Callable[[str], None]) -> None:

@@ -95,7 +95,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.casefold().replace("_", ""), folded, n=1, cutoff=0.7)
     if close:
         return f"; did you mean {folded[close[0]]!r}?"
-    return f"; valid: {', '.join(known)}" if 0 < len(known) <= 12 else ""
+    return f"; valid: {', '.join(known)}" if 0 < len(known) <= 20 else ""
 
 
 def at_least(count: int) -> AfterValidator:

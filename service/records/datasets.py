@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, or_, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -96,9 +96,9 @@ class DatasetRecords:
 
     def find(self, id_or_name: str) -> Dataset | None:
         """The data set of this id, else of this unique name, or None."""
-        is_id = datasets.c.id == id_or_name
-        named = or_(is_id, datasets.c.name == id_or_name)
-        return self._one(_QUERY.where(named).order_by(is_id.desc()))
+        with self._database.read() as connection:
+            row = connection.execute(_FIND, {"wanted": id_or_name}).first()
+            return _dataset(row) if row else None
 
     def page(self, *, before_seq: int | None, limit: int) -> list[Dataset]:
         """At most `limit` data sets, newest first."""
@@ -147,6 +147,8 @@ _INGEST = {"ingest_status": jobs.c.status, "ingest_error": jobs.c.error}
 _QUERY = select(datasets, *(column.label(name) for name, column in _INGEST.items())).outerjoin(
     jobs, jobs.c.id == datasets.c.ingest_id
 )
+_IS_ID = datasets.c.id == bindparam("wanted")
+_FIND = _QUERY.where(or_(_IS_ID, datasets.c.name == bindparam("wanted"))).order_by(_IS_ID.desc()).limit(1)
 _STATUS = {Status.FAILED.value: "failed", Status.CANCELLED.value: "failed"}
 
 

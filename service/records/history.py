@@ -11,6 +11,22 @@ from sqlalchemy import Connection, insert, select, update
 from service.jobs import MOVES, EventKind, Status
 from service.records.tables import events, jobs, transitions
 
+_MOVE = insert(transitions)
+_EVENT = insert(events)
+
+
+def begin(connection: Connection, job_id: str, at: float) -> None:
+    """Write the first move and the first event of a row just inserted, whose `last_event` is 1 already."""
+    status = Status.QUEUED.value
+    connection.execute(
+        _MOVE, {"job_id": job_id, "n": 1, "status": status, "attempt": 0, "reason": "", "at": at}
+    )
+    kind, data = EventKind.STATUS.value, {"status": status}
+    connection.execute(
+        _EVENT,
+        {"job_id": job_id, "n": 1, "kind": kind, "attempt": 0, "child_n": None, "data": data, "at": at},
+    )
+
 
 def append_event(
     connection: Connection,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, insert, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service.errors import IdempotencyConflictError
-from service.jobs import Event, EventKind, Job, Kind, NewJob, Status, Transition, digest_of
+from service.jobs import Event, EventKind, Job, Kind, NewJob, SlotKind, Status, Transition, digest_of
 from service.records.database import Database
-from service.records.history import record_status
+from service.records.history import begin, record_status
 from service.records.tables import curve_points, events, idempotency_keys, jobs, transitions
 
 _JOB_FIELDS = tuple(field.name for field in fields(Job))
@@ -64,7 +64,7 @@ class JobRecords:
                     known = _by_key(connection, idempotency_key, body_digest)
                     if known is not None:
                         return known
-                insert_job(connection, new)
+                job = insert_job(connection, new)
                 if idempotency_key is not None:
                     connection.execute(
                         insert(idempotency_keys).values(
@@ -74,7 +74,7 @@ class JobRecords:
                             created_at=time.time(),
                         )
                     )
-                return job_of(connection.execute(select(jobs).where(jobs.c.id == new.id)).one())
+                return job
         except IntegrityError:
             # Another API process committed the same key between our look and our insert.
             if idempotency_key is None:
@@ -199,21 +199,49 @@ class JobRecords:
         waiting = {job.id: job for job in found if job.status is Status.QUEUED}
         if not waiting:
             return {}
-        position = func.row_number().over(
-            partition_by=jobs.c.slot, order_by=(jobs.c.priority.desc(), jobs.c.seq)
-        )
-        line = (
-            select(jobs.c.id, position.label("position"))
-            .where(
-                jobs.c.status == Status.QUEUED.value,
-                jobs.c.slot.in_({job.kind.slot.value for job in waiting.values()}),
-            )
-            .subquery()
-        )
         with self._database.read() as connection:
-            # A job that a worker has taken since stands in no line.
-            rows = connection.execute(select(line).where(line.c.id.in_(waiting))).all()
-        return {row.id: QueuePlace(row.position, waiting[row.id].priority) for row in rows}
+            return {
+                job_id: QueuePlace(position, waiting[job_id].priority)
+                for slot in {job.kind.slot for job in waiting.values()}
+                for job_id, position in _positions(
+                    connection, slot, [job for job in waiting.values() if job.kind.slot is slot]
+                )
+            }
+
+
+def _positions(connection: Connection, slot: SlotKind, of: Sequence[Job]) -> Iterator[tuple[str, int]]:
+    """The places of these waiting jobs in the line of one kind of slot.
+
+    Those ahead of the best of them are only counted; a line may be long.
+    """
+    ranked = sorted(of, key=lambda job: (-job.priority, job.seq))
+    best, worst = ranked[0], ranked[-1]
+    at = {"slot": slot.value, "best": best.priority, "first": best.seq}
+    count = connection.execute(_AHEAD, at).scalar_one()
+    if len(of) == 1:
+        yield best.id, count + 1
+        return
+    wanted = {job.id for job in of}
+    line = connection.execute(_LINE, {**at, "worst": worst.priority, "last": worst.seq}).scalars()
+    # A job that a worker has taken since stands in no line.
+    for place, job_id in enumerate(line, start=count + 1):
+        if job_id in wanted:
+            yield job_id, place
+
+
+_IN_LINE = and_(jobs.c.slot == bindparam("slot"), jobs.c.status == Status.QUEUED.value)
+_BETTER = or_(
+    jobs.c.priority > bindparam("best"),
+    and_(jobs.c.priority == bindparam("best"), jobs.c.seq < bindparam("first")),
+)
+_NOT_WORSE = or_(
+    jobs.c.priority > bindparam("worst"),
+    and_(jobs.c.priority == bindparam("worst"), jobs.c.seq <= bindparam("last")),
+)
+_AHEAD = select(func.count()).where(_IN_LINE, _BETTER)
+_LINE = (
+    select(jobs.c.id).where(_IN_LINE, not_(_BETTER), _NOT_WORSE).order_by(jobs.c.priority.desc(), jobs.c.seq)
+)
 
 
 def job_of(row: Row[Any]) -> Job:
@@ -224,30 +252,47 @@ def job_of(row: Row[Any]) -> Job:
     return Job(**values)
 
 
-def insert_job(connection: Connection, new: NewJob) -> None:
+_INSERT = insert(jobs).returning(jobs.c.seq)
+
+
+def insert_job(connection: Connection, new: NewJob) -> Job:
     """Insert a queued job inside the caller's transaction."""
-    connection.execute(
-        insert(jobs).values(
-            id=new.id,
-            kind=new.kind.value,
-            name=new.name,
-            slot=new.kind.slot.value,
-            priority=new.priority,
-            status=Status.QUEUED.value,
-            spec=dict(new.spec),
-            spec_digest=digest_of(new.spec),
-            dataset_id=new.dataset_id,
-            dataset_digest=new.dataset_digest,
-            seed=new.seed,
-            labels=dict(new.labels),
-            max_attempts=new.limits.max_attempts,
-            max_pending_s=new.limits.max_pending_s,
-            max_runtime_s=new.limits.max_runtime_s,
-            memory_bytes=new.limits.memory_bytes,
-            created_at=time.time(),
-        )
-    )
-    record_status(connection, new.id, Status.QUEUED, attempt=0)
+    created_at = time.time()
+    values: dict[str, Any] = {
+        "id": new.id,
+        "kind": new.kind.value,
+        "name": new.name,
+        "slot": new.kind.slot.value,
+        "priority": new.priority,
+        "status": Status.QUEUED.value,
+        "spec": dict(new.spec),
+        "spec_digest": digest_of(new.spec),
+        "dataset_id": new.dataset_id,
+        "dataset_digest": new.dataset_digest,
+        "seed": new.seed,
+        "labels": dict(new.labels),
+        "max_attempts": new.limits.max_attempts,
+        "max_pending_s": new.limits.max_pending_s,
+        "max_runtime_s": new.limits.max_runtime_s,
+        "memory_bytes": new.limits.memory_bytes,
+        "created_at": created_at,
+        **_UNTOUCHED,
+    }
+    seq = connection.execute(_INSERT, values).scalar_one()
+    begin(connection, new.id, created_at)
+    recorded: dict[str, Any] = {name: values.get(name) for name in _JOB_FIELDS}
+    return Job(**recorded | {"seq": seq, "kind": new.kind, "status": Status.QUEUED})
+
+
+_UNTOUCHED = {
+    "token": 0,
+    "attempt": 0,
+    "deaths": 0,
+    "ran_s": 0.0,
+    "cancel_requested": False,
+    "last_event": 1,
+}
+"""What nobody has written to a new row yet, besides what is null."""
 
 
 def _by_key(connection: Connection, key: str, body_digest: str) -> Job | None:

@@ -130,7 +130,7 @@ def _keep(here: Context, file: BinaryIO, name: str | None, filename: str) -> Dat
         ingest=row,
     )
     if dataset.ingest_id == row.id:
-        here.ring(row.id)
+        here.ringer.ask(row.id)
     return dataset
 
 

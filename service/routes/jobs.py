@@ -23,7 +23,7 @@ from service.errors import (
     NotFoundError,
     SpecRefusedError,
 )
-from service.jobs import LABEL_KEY, LABEL_VALUE, LISTED_KINDS, MODEL_NAME, Job, Kind, Status
+from service.jobs import LABEL_KEY, LABEL_VALUE, LISTED_KINDS, MODEL_NAME, Job, Kind, Status, Transition
 from service.problems import responses
 from service.records import JobFilter
 from service.routes.addresses import JobId
@@ -63,17 +63,21 @@ async def submit(
 def _submit(here: Context, raw: bytes, idempotency_key: str | None) -> JobBody:
     digest = "sha256:" + hashlib.sha256(raw).hexdigest()
     # A repeat is answered whatever has become of its data set since.
-    job = here.records.jobs.repeated(idempotency_key, digest) if idempotency_key is not None else None
-    if job is None:
-        new = new_training_job(read_document(raw), here.records.datasets)
-        job = here.records.jobs.create(new, idempotency_key=idempotency_key, body_digest=digest)
-        here.ring(job.id)
-    try:
+    known = here.records.jobs.repeated(idempotency_key, digest) if idempotency_key is not None else None
+    if known is not None:
+        return _body(here, known)
+    new = new_training_job(read_document(raw), here.records.datasets)
+    job = here.records.jobs.create(new, idempotency_key=idempotency_key, body_digest=digest)
+    if job.id != new.id:  # the same key came in twice at once
         return _body(here, job)
+    here.ringer.ask(job.id)
+    try:
+        place = here.records.jobs.queue_place(job)
     except DatabaseUnavailableError as error:
         # The job is committed, so it is accepted; the answer does without what can't be read just now.
-        log.warning("job_accepted_without_history", job_id=job.id, error=str(error))
-        return job_body(job, [], None)
+        log.warning("job_accepted_without_its_place", job_id=job.id, error=str(error))
+        place = None
+    return job_body(job, [Transition(Status.QUEUED, 0, "", job.created_at)], place)
 
 
 @router.get("/jobs", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
@@ -125,7 +129,7 @@ def cancel(job_id: JobId, here: Here) -> JobBody:
         raise IllegalMoveError(
             f"job {job_id} has {job.status.value}; only a waiting or running one can be cancelled"
         )
-    here.bell.ring(job_id)
+    here.ringer.ask(job_id)
     return _body(here, job)
 
 

@@ -198,12 +198,11 @@ def test_a_page_tells_of_each_job_what_the_job_tells_of_itself(settings: Setting
 @pytest.mark.parametrize(
     "fails",
     [
-        lambda context: setattr(context.records.claims, "rung", away),
         lambda context: setattr(context.records.jobs, "get", away),
         lambda context: setattr(context.records.jobs, "transitions_of", away),
         lambda context: setattr(context.records.jobs, "queue_places", away),
     ],
-    ids=["the bell's note", "the row", "its moves", "its place"],
+    ids=["the row", "its moves", "its place"],
 )
 def test_a_job_that_is_committed_is_accepted_whatever_fails_then(
     settings: Settings, records: Records, fails: Callable[[Context], None]
@@ -212,7 +211,6 @@ def test_a_job_that_is_committed_is_accepted_whatever_fails_then(
     put_tiny(records)
 
     async def talk(client: httpx.AsyncClient, context: Context) -> httpx.Response:
-        context.bell.ring = lambda _: True  # type: ignore[method-assign]
         fails(context)
         return await client.post("/v1/jobs", json=SPEC)
 
