@@ -15,7 +15,7 @@ from trainer.errors import SpecUnbuildableError
 from trainer.explaining import explained
 from trainer.observer import Observer
 from trainer.pipeline import Pipeline, evaluation_dataset, training_dataset
-from trainer.resume import Checkpoint, Checkpoints, assign, numbered
+from trainer.resume import Checkpoint, Checkpoints, assign, numbered, variables_of
 from trainer.source import Samples, Splits, load
 from trainer.spec import CallbackSpec, ExportWeights, TrainSpec
 from trainer.watch import Kept, Watch, metrics_of
@@ -142,7 +142,7 @@ class _Run:
             self._watch.tell_where()
             self._watch.tell_again()
         if start is not None and start.complete:
-            assign(self._model.variables, start.of("model"), "model")
+            assign(variables_of(self._model), start.of("model"), "model")
             return self._trained(start, start.values["test"])
         newest = start
         if newest is not None and newest.step:
@@ -154,7 +154,7 @@ class _Run:
         self._fit(newest)
         self._choose_weights()
         test = self._evaluate()
-        arrays = numbered("model", self._model.variables)
+        arrays = numbered("model", variables_of(self._model))
         self._checkpoints.save(self._watch.checkpoint(complete=True, arrays=arrays, values={"test": test}))
         return self._trained(start, test)
 
@@ -201,7 +201,7 @@ class _Run:
         if start.step:
             # Keras makes the metrics' variables when it first meets a batch; the watch fills them in time.
             self._model.evaluate(data, steps=1, verbose=0)
-        assign(self._model.variables, start.of("model"), "model")
+        assign(variables_of(self._model), start.of("model"), "model")
         self._model.optimizer.build(self._model.trainable_variables)
         assign(self._model.optimizer.variables, start.of("optimizer"), "optimizer")
 

@@ -146,6 +146,23 @@ def numbered(owner: str, arrays: Iterable[Any]) -> dict[str, np.ndarray]:
     return {f"{owner}/{number}": np.asarray(array) for number, array in enumerate(arrays)}
 
 
+def variables_of(model: keras.Model) -> list[keras.Variable]:
+    """Return all that a model carries from one batch to the next, random states included.
+
+    Keras 3.15 leaves the states of a stateful RNN out of `model.variables`.
+    """
+    import keras
+
+    states = [
+        state
+        for layer in model._flatten_layers()
+        for state in keras.tree.flatten(getattr(layer, "states", None))
+        if isinstance(state, keras.Variable)
+    ]
+    # A nested model may show a layer twice.
+    return list({id(variable): variable for variable in [*model.variables, *states]}.values())
+
+
 def assign(variables: Iterable[keras.Variable], arrays: Iterable[np.ndarray], owner: str) -> None:
     """Put arrays back into variables.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.callback import Callback, CallbackState
 from trainer.errors import Cancelled, Interrupted, NanLossError
 from trainer.observer import EpochEnd, Interruption, Observer, Progress
-from trainer.resume import Checkpoint, Checkpoints, assign, numbered
+from trainer.resume import Checkpoint, Checkpoints, assign, numbered, variables_of
 from trainer.spec import CheckpointOptions
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Watch:
 
     def _snapshot(self, model: keras.Model, step: int) -> Checkpoint:
         states = [kept.module.state(kept.callback) for kept in self._kept]
-        arrays = numbered("model", model.variables) | numbered("optimizer", model.optimizer.variables)
+        arrays = numbered("model", variables_of(model)) | numbered("optimizer", model.optimizer.variables)
         if step:
             arrays |= numbered("metrics", model.metrics_variables)
         for number, state in enumerate(states):

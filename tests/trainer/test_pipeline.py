@@ -1,11 +1,12 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from trainer.errors import SpecUnbuildableError
-from trainer.pipeline import Order, PipelineOptions, evaluation_dataset, training_dataset
+from trainer.errors import ResumeError, SpecUnbuildableError
+from trainer.pipeline import Order, Pipeline, PipelineOptions, evaluation_dataset, training_dataset
 from trainer.source import Samples
 
 ROWS = 10
@@ -108,3 +109,30 @@ def test_augmentation_needs_images():
 def test_what_is_not_random_belongs_into_the_model():
     with pytest.raises(ValidationError, match="Rescaling is not random: put it into the model"):
         PipelineOptions(augment=({"class_name": "Rescaling", "config": {"scale": 0.1}},))
+
+
+FLIPPED = PipelineOptions(batch_size=4, augment=({"class_name": "RandomFlip"},))
+
+
+def test_a_pipeline_knows_its_own_state_again_after_json():
+    pipeline = Pipeline(FLIPPED, ROWS, seed=1)
+    pipeline.restore(json.loads(json.dumps(pipeline.state())))
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (Pipeline(FLIPPED, ROWS, seed=2), "seed was 1, is 2"),
+        (Pipeline(FLIPPED, ROWS + 1, seed=1), "rows was 10, is 11"),
+        (Pipeline(FLIPPED.model_copy(update={"batch_size": 5}), ROWS, seed=1), "batch_size was 4, is 5"),
+        (Pipeline(FLIPPED.model_copy(update={"shuffle": False}), ROWS, seed=1), "shuffle was True, is False"),
+        (
+            Pipeline(FLIPPED.model_copy(update={"augment": ()}), ROWS, seed=1),
+            r"augment was .*RandomFlip.*, is \[\]",
+        ),
+    ],
+    ids=["seed", "rows", "batch_size", "shuffle", "augment"],
+)
+def test_a_pipeline_that_gives_other_batches_is_refused(other, said):
+    with pytest.raises(ResumeError, match=said):
+        other.restore(Pipeline(FLIPPED, ROWS, seed=1).state())

@@ -112,6 +112,12 @@ def test_every_fault_of_a_body_is_told_at_once_at_its_place(images_body):
          ("fit", "callbacks", 0, "config", "filepath"), "paths belong to the job: leave it out"),
         ("fit", {"callbacks": [{"class_name": "EarlyStopping", "config": {"patience": "long"}}]},
          ("fit", "callbacks", 0, "config", "patience"), "valid integer"),
+        ("checkpoint", {"every_steps": 0}, ("checkpoint", "every_steps"), "greater than or equal to 1"),
+        ("checkpoint", {"every_steps": 2.5}, ("checkpoint", "every_steps"), "valid integer"),
+        ("checkpoint", {"every_s": 0}, ("checkpoint", "every_s"), "greater than 0"),
+        ("checkpoint", {"every_s": "60"}, ("checkpoint", "every_s"), "valid number"),
+        ("checkpoint", {"every_step": 5}, ("checkpoint", "every_step"), "did you mean 'every_steps'?"),
+        ("checkpoint", 60, ("checkpoint",), "valid dictionary"),
         ("seed", 2**31, ("seed",), "less than 2147483648"),
         ("export_weights", "first", ("export_weights",), "'best' or 'last'"),
     ],
@@ -134,10 +140,17 @@ def test_a_fault_names_its_place_and_what_is_valid(images_body, section, value, 
         ("data", {"kind": "csv", "uri": "u", "features": {"left": ["a"], "right": "b"}, "label": {"out": "y"},
                   "columns": {"a": {"kind": "number"}}}),
         ("fit", {"epochs": 3, "class_weight": {"0": 1, "1": 10}}),
+        ("checkpoint", {"every_steps": 500, "every_s": 0.5}),
+        ("checkpoint", {"every_s": 600}),
     ],
 )  # fmt: skip
 def test_the_forms_that_keras_users_know_are_accepted(images_body, section, value):
     TrainSpec.model_validate(images_body | {section: value})
+
+
+def test_a_running_epoch_is_checkpointed_every_minute_by_default(images_body):
+    options = TrainSpec.model_validate(images_body).checkpoint
+    assert (options.every_steps, options.every_s) == (None, 60)
 
 
 def test_monitoring_validation_without_validation_rows_is_a_fault(images_body):
