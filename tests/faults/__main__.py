@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +49,7 @@ def main() -> int:
 
 
 def plan_of(asked: argparse.Namespace) -> Plan:
-    """The plan of this size: a smaller one asks for fewer hits in proportion, and of no phase below ten."""
+    """The plan of this size: a smaller one asks for fewer hits in proportion."""
     whole = SIZES[asked.database]
     jobs = whole.jobs if asked.jobs is None else asked.jobs
     kills = whole.kills if asked.kills is None else asked.kills
@@ -58,8 +59,8 @@ def plan_of(asked: argparse.Namespace) -> Plan:
         jobs=jobs,
         kills=kills,
         seed=asked.seed,
-        hits=whole.hits * kills // whole.kills,
-        each_phase=whole.each_phase * kills // whole.kills,
+        hits=math.ceil(whole.hits * kills / whole.kills),
+        each_phase=math.ceil(whole.each_phase * kills / whole.kills),
         deadline_s=asked.deadline or 180 + 8.0 * kills + 12.0 * jobs,
         keep=asked.keep,
     )

@@ -23,7 +23,7 @@ from tests.faults.run import home
 from tests.faults.specs import digits, specs
 
 ROUNDS = 2
-SLOW_STEP_S = 0.05
+SLOW_STEP_S = 0.15
 """So long every training step takes besides: an attempt is to last longer than a lease."""
 WITHIN_S = 60.0
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-IN_FLIGHT = 4
+IN_FLIGHT = 5
 ASK_AGAIN_AFTER_S = 0.2
 LOOK_EVERY_S = 0.3
 ENDED = ("succeeded", "failed", "cancelled")

@@ -1,4 +1,4 @@
-"""The processes under attack: two APIs, two workers, Redis, the model server, and PostgreSQL where chosen.
+"""The processes under attack: two APIs, some workers, Redis, the model server, and PostgreSQL where chosen.
 
 All are started from the one thread that also tends them: the kernel ties a child's life to the thread that
 made it (`service.tether`), so that nothing outlives the harness, whatever ends it.
@@ -28,6 +28,7 @@ from tests.faults.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parents[2]
 WITNESS = Path(__file__).parent / "witness"
+WORKERS = 3
 LEASE_S = 4.0
 GRACE_S = 1.0
 RECONCILE_S = 0.3
@@ -91,7 +92,8 @@ class Fleet:
         self.ships["api2"] = Ship(
             Process("api2", api_command(sys.executable, self.second_api.host, self.second_api.api_port))
         )
-        self.ships["worker2"] = Ship(replace(self.ships["worker"].line, name="worker2"))
+        for number in range(2, WORKERS + 1):
+            self.ships[f"worker{number}"] = Ship(replace(self.ships["worker"].line, name=f"worker{number}"))
 
     @property
     def apis(self) -> list[str]:
@@ -99,7 +101,7 @@ class Fleet:
 
     @property
     def workers(self) -> list[Ship]:
-        return [self.ships["worker"], self.ships["worker2"]]
+        return [ship for name, ship in self.ships.items() if name.startswith("worker")]
 
     @property
     def token(self) -> str:
@@ -161,7 +163,8 @@ class Fleet:
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGCONT)
-        for names in (("api", "api2", "worker", "worker2", "serving"), ("redis",), ("postgres",)):
+        first = [name for name in self.ships if name not in ("redis", "postgres")]
+        for names in (first, ["redis"], ["postgres"]):  # what others lean on goes last
             going = [self.ships[name] for name in names if name in self.ships and self.ships[name].alive]
             for ship in going:
                 # SIGINT is PostgreSQL's fast shutdown, SIGTERM waits for its clients.

@@ -6,7 +6,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from service.protocol import boot_clock
@@ -17,7 +17,8 @@ PHASES = ("training", "checkpointing", "exporting", "proving", "publishing")
 IN_CHILD = PHASES[:-1]
 WITH_CONVERTER = ("exporting", "proving")
 HEARD_OF_WITHIN_S = 0.5
-GIVE_UP_AIMING_AFTER_S = 6.0
+AIM_S = 1.5
+LONGEST_AIM_S = 10.0
 GAP_S = (0.1, 1.6)
 
 
@@ -96,11 +97,22 @@ class Mayhem:
             self._strike_services(now)
             return
         targets = [each for each in self.board.live(now) if self._can_be_hit(each)]
-        exact = [each for each in targets if each.phase == self._aim]
-        if exact:
-            self._strike_attempt(self.dice.choice(exact), now)
-        elif now - self._aimed_at > GIVE_UP_AIMING_AFTER_S:
-            self._aim = None
+        wanted = self._wanted(now - self._aimed_at)
+        struck = [each for each in targets if each.phase in wanted]
+        if struck:
+            self._strike_attempt(self.dice.choice(struck), now)
+
+    def _wanted(self, aimed_for_s: float) -> Collection[str]:
+        """The phases that will do: the one aimed at, soon any that needs more strikes, in the end any.
+
+        What has had its strikes is spared for a while: a job that always dies early never comes to the rest.
+        """
+        assert self._aim is not None
+        if aimed_for_s < AIM_S:
+            return (self._aim,)
+        if self.missing and aimed_for_s < LONGEST_AIM_S:
+            return self.missing
+        return PHASES
 
     def thaw(self, pid: int) -> None:
         del self._thaws[pid]
@@ -137,22 +149,22 @@ class Mayhem:
         child, worker, converter = seen.child, seen.worker, seen.converter
         ways: dict[str, tuple[int, Callable[[], bool]]] = {}
         if worker is not None:
-            ways["SIGKILL worker"] = (4, lambda: signal_quietly(worker, signal.SIGKILL))
+            ways["SIGKILL worker"] = (12, lambda: signal_quietly(worker, signal.SIGKILL))
             ways["everything at once"] = (1, self._kill_everything)
             if not self._a_worker_is_frozen():
-                ways["SIGSTOP worker, short"] = (2, lambda: self._freeze(worker, self._short()))
-                ways["SIGSTOP worker, past its lease"] = (2, lambda: self._freeze(worker, self._long()))
+                ways["SIGSTOP worker, short"] = (6, lambda: self._freeze(worker, self._short()))
+                ways["SIGSTOP worker, past its lease"] = (6, lambda: self._freeze(worker, self._long()))
         if seen.phase in IN_CHILD and child is not None:
-            ways["SIGKILL child"] = (5, lambda: signal_quietly(child, signal.SIGKILL))
-            ways["SIGSTOP child, short"] = (1, lambda: self._freeze(child, self._short()))
-            ways["SIGSTOP child, past its lease"] = (1, lambda: self._freeze(child, self._long()))
-            ways["SIGSTOP child, for good"] = (1, lambda: self._freeze(child, None))
+            ways["SIGKILL child"] = (15, lambda: signal_quietly(child, signal.SIGKILL))
+            ways["SIGSTOP child, short"] = (4, lambda: self._freeze(child, self._short()))
+            ways["SIGSTOP child, past its lease"] = (4, lambda: self._freeze(child, self._long()))
+            ways["SIGSTOP child, for good"] = (4, lambda: self._freeze(child, None))
             if worker is not None and not self._a_worker_is_frozen():
-                ways["SIGSTOP worker and child"] = (2, lambda: self._freeze_both(worker, child))
+                ways["SIGSTOP worker and child"] = (5, lambda: self._freeze_both(worker, child))
         if seen.phase in WITH_CONVERTER and converter is not None:
-            ways["SIGKILL converter"] = (3, lambda: signal_quietly(converter, signal.SIGKILL))
-            ways["SIGSTOP converter, short"] = (1, lambda: self._freeze(converter, self._short()))
-            ways["SIGSTOP converter, past its lease"] = (1, lambda: self._freeze(converter, self._long()))
+            ways["SIGKILL converter"] = (9, lambda: signal_quietly(converter, signal.SIGKILL))
+            ways["SIGSTOP converter, short"] = (3, lambda: self._freeze(converter, self._short()))
+            ways["SIGSTOP converter, past its lease"] = (3, lambda: self._freeze(converter, self._long()))
         return ways
 
     def _freeze(self, pid: int, for_s: float | None) -> bool:

