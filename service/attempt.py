@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from service.jobs import EventKind, Kind
+from service.jobs import EventKind, Kind, Phase, Status
 from service.kind import Cancelled, Interrupted, work_of
 from service.protocol import OUTCOME, Ending, Order, boot_clock, told
 from service.tether import tie_to
@@ -56,8 +56,11 @@ class SupervisorChannel:
         """Wait for the order. From its arrival on, this process leaves when the supervisor falls silent."""
         self._ordered.wait()
         assert self._order is not None
-        self._kept = (Path(self._order.attempt_folder) / "events.jsonl").open("ab")
         return self._order
+
+    def keep(self, file: Path) -> None:
+        """Keep what is told from now on in this file, too."""
+        self._kept = file.open("ab")
 
     def tell(self, kind: EventKind, data: Mapping[str, Any]) -> None:
         """Send one event, kept on disk first: a supervisor that dies before it stores it loses nothing."""
@@ -122,8 +125,10 @@ def main() -> int:
         if kind.slot.value == sys.argv[2]:
             work_of(kind).warm_up()
     order = channel.order()
-    _log_to(Path(order.attempt_folder) / "log")
     try:
+        _log_to(Path(order.attempt_folder) / "log")
+        channel.keep(Path(order.attempt_folder) / "events.jsonl")
+        channel.tell(EventKind.STATUS, {"status": Status.RUNNING.value, "phase": Phase.STARTING.value})
         outcome = work_of(Kind(order.kind)).run(order, channel)
     except Interrupted:
         channel.end(Ending.STOPPED)
