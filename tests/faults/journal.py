@@ -95,6 +95,8 @@ class Board:
     def __init__(self) -> None:
         self.sightings: dict[tuple[str, int], Sighting] = {}
         self.unwitnessed: list[Line] = []
+        self.standbys: set[int] = set()
+        """Children that wait for an order, or died waiting."""
         self._by_child: dict[int, Sighting] = {}
 
     def see(self, lines: Iterable[Line]) -> None:
@@ -113,6 +115,8 @@ class Board:
     def _see(self, line: Line) -> None:
         if line.what == "unwitnessed":
             self.unwitnessed.append(line)
+        if line.who == "child" and line.what == "process":
+            self.standbys.add(line.pid)
         if line.who == "converter" and line.what == "process":
             parent = self._by_child.get(line.facts["ppid"])
             if parent is not None:
@@ -124,6 +128,7 @@ class Board:
         seen.heard.append(line.t)
         if line.who == "child":
             seen.child = line.pid
+            self.standbys.discard(line.pid)
             self._by_child[line.pid] = seen
             seen.worker = line.facts.get("ppid", seen.worker)
         else:

@@ -201,9 +201,11 @@ class Mayhem:
     def _long(self) -> float:
         return self.dice.uniform(LEASE_S + 0.5, LEASE_S + 4)
 
-    # What can be done to the services around.
+    # What can be done to what is around.
 
     def _strike_services(self, now: float) -> None:
+        if self.dice.random() < 0.15 and self._strike_standby(now):
+            return
         names = {"api": 3, "api2": 3, "redis": 5, "serving": 2, "postgres": 5}
         there = {name: weight for name, weight in names.items() if name in self.fleet.ships}
         name = self.dice.choices(list(there), list(there.values()))[0]
@@ -220,6 +222,18 @@ class Mayhem:
             long = name == "redis" and self.dice.random() < 0.4
             self.fleet.rest(ship, self.dice.uniform(2, 6) if long else self.dice.uniform(0, 1))
             self._struck(Strike(now, kind))
+
+    def _strike_standby(self, now: float) -> bool:
+        """Kill a child that waits for its order, or freeze it, so that somebody gets a frozen one."""
+        kind, which = self.dice.choice(
+            [("SIGKILL standby", signal.SIGKILL), ("SIGSTOP standby, for good", signal.SIGSTOP)]
+        )
+        for pid in self.dice.sample(sorted(self.board.standbys), len(self.board.standbys)):
+            self.board.standbys.discard(pid)
+            if signal_quietly(pid, which):
+                self._struck(Strike(now, kind))
+                return True
+        return False
 
     # What came of it.
 

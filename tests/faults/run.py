@@ -25,6 +25,8 @@ from tests.faults.mayhem import Mayhem, wait_tick
 from tests.faults.specs import digits, specs
 
 SETTLE_WITHIN_S = 60.0
+HEAD_START = 12
+"""So many strikes may come before the first job has ended."""
 
 
 @dataclass(frozen=True)
@@ -133,15 +135,17 @@ def _attack(plan: Plan, fleet: Fleet, say: Callable[[str], None], began: float) 
     )
     outcome = Outcome(plan)
     customer.start()
+    # Spread over all jobs: otherwise the first few would get all.
+    per_job = plan.kills / max(1, plan.jobs)
     said_at = time.monotonic()
     stalled = False
     while not (enough() and len(customer.accepted) >= plan.jobs and not customer.waiting):
         board.see(journal.read_on())
         fleet.tend()
-        mayhem.act(strike=not enough())
+        done = len(customer.accepted) - len(customer.waiting)
+        mayhem.act(strike=not enough() and len(mayhem.strikes) < HEAD_START + done * per_job)
         if time.monotonic() - said_at > 20:
             said_at = time.monotonic()
-            done = len(customer.accepted) - len(customer.waiting)
             say(
                 f"{said_at - began:.0f} s: {done} of {len(customer.accepted)} jobs ended, "
                 f"{len(mayhem.strikes)} strikes, {mayhem.hits} hit, {dict(mayhem.phases)}"

@@ -19,10 +19,10 @@ from tests.faults.journal import Board, Journal, Line
 JOB = "job_1"
 
 
-def line(t: float, attempt: int = 1, what: str = "alive", who: str = "child", **values: Any) -> Line:
+def line(t: float, attempt: int | None = 1, what: str = "alive", who: str = "child", **values: Any) -> Line:
     return Line(
         t=t,
-        pid=values.pop("pid", 100 + attempt),
+        pid=values.pop("pid", 100 + (attempt or 0)),
         who=who,
         what=what,
         job=values.pop("job", JOB),
@@ -308,3 +308,11 @@ def test_an_attempt_that_fell_silent_or_is_over_was_not_hit() -> None:
     assert seen.heard_before(1.5) == 1.0
     assert seen.heard_before(2.5) == 0.0
     assert board.live(2.05) == []
+
+
+def test_a_child_waits_until_it_is_seen_with_a_job() -> None:
+    board = Board()
+    board.see([line(1.0, what="process", pid=7, job=None, attempt=None)])
+    assert board.standbys == {7}
+    board.see([line(2.0, what="begin", pid=7)])
+    assert board.standbys == set()
