@@ -14,11 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from exporter.errors import ExportFailedError, ExportStoppedError, making_failed
+from exporter.errors import ConverterKilledError, ExportFailedError, ExportStoppedError, making_failed
 
 _PACKAGES = Path(__file__).resolve().parents[1]
 _POLL_S = 0.2
 _GOODBYE_S = 5.0
+TRIES = 2
+"""How often one request is tried while somebody kills the child."""
 
 
 class Converter:
@@ -49,24 +51,24 @@ class Converter:
 
     # Any: JSON documents; `exporter.child` says what is in them.
     def ask(self, request: dict[str, Any], *, artifact: str) -> dict[str, Any]:
-        """Send a request and wait for its reply.
+        """Send a request and wait for its reply; a child that was killed is replaced and asked again.
 
         Raises:
-            ExportFailedError: the child reported an error, died, or took longer than the timeout.
+            ExportFailedError: the child reported an error, crashed, or took longer than the timeout.
+            ConverterKilledError: it was killed time and again.
             NoRoomError: the child reported that the disk is full.
             ExportStoppedError: `should_stop` said so; the child is killed.
         """
-        process = self._started()
-        assert process.stdin is not None
         doing = f"{request['do']} {request['format']}"
-        try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
-            line = self._reply(process, artifact, doing)
-        except BrokenPipeError:
-            line = b""
-        if not line:
-            raise ExportFailedError(artifact, f"{doing}: the converter process {self._buried()}")
+        for _ in range(TRIES):
+            line = self._ask_once(request, artifact, doing)
+            if line:
+                break
+            code = self._bury()
+            if code != -signal.SIGKILL:
+                raise ExportFailedError(artifact, f"{doing}: the converter process {_ending(code)}")
+        else:
+            raise ConverterKilledError(artifact, f"{doing}: the converter process was killed {TRIES} times")
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
             raise making_failed(artifact, f"{doing}: {reply['error']}")
@@ -91,6 +93,17 @@ class Converter:
             process.kill()
             process.wait()
         process.stdout.close()
+
+    def _ask_once(self, request: dict[str, Any], artifact: str, doing: str) -> bytes:
+        """One line of reply; empty when the child ended instead."""
+        process = self._started()
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            return self._reply(process, artifact, doing)
+        except BrokenPipeError:
+            return b""
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -132,15 +145,18 @@ class Converter:
             self._process.kill()
             self.close()
 
-    def _buried(self) -> str:
-        """Collect a child that died and say of what."""
+    def _bury(self) -> int:
+        """Collect a child that died; its exit code."""
         process = self._process
         assert process is not None
         self.close()
-        code = process.returncode
-        if code >= 0:
-            return f"ended with exit code {code}; its log says more"
-        return f"died of {signal.Signals(-code).name}; its log says more"
+        return process.returncode
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}; its log says more"
+    return f"died of {signal.Signals(-code).name}; its log says more"
 
 
 def _environment() -> dict[str, str]:

@@ -3,6 +3,7 @@
 ExporterError
 ├── EntriesError           the list of exports contradicts itself
 ├── ExportFailedError      an artifact could not be made, or its runtime could not run it
+│   └── ConverterKilledError   somebody ended the converter: another try may be left alone
 ├── NoRoomError            the disk is full: another try may find room
 ├── ExportMismatchError    an artifact was made, runs, and answers differently from the model
 └── ExportStoppedError     the caller asked to stop
@@ -39,6 +40,15 @@ class ExportFailedError(ExporterError):
         self.artifact = artifact
         self.detail = detail
         super().__init__(f"export {artifact!r} failed: {detail}")
+
+
+class ConverterKilledError(ExportFailedError):
+    """The converter was killed from outside (SIGKILL) again and again; it did not crash by itself."""
+
+    retryable: ClassVar[bool] = True
+    remedy: ClassVar[str] = (
+        "look whether the host ran out of memory while the artifact was converted or proven"
+    )
 
 
 class NoRoomError(ExporterError):

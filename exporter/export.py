@@ -21,6 +21,7 @@ from exporter.converter import Converter
 from exporter.endpoint import Endpoint
 from exporter.entries import Entry, with_saved_model
 from exporter.errors import (
+    ConverterKilledError,
     ExporterError,
     ExportFailedError,
     ExportMismatchError,
@@ -107,7 +108,7 @@ def export(
                 step("verifying", entry.name)
                 artifacts.append(bench.prove(entry, recipe))
             except (ExportFailedError, ExportMismatchError) as error:
-                if not entry.optional:
+                if not entry.optional or isinstance(error, ConverterKilledError):
                     raise
                 _remove(out / entry.path)
                 skip(entry.name, error)
