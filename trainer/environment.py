@@ -73,16 +73,17 @@ def _threads(threading: Any, which: str, recorded: Mapping[str, Any] | None) -> 
     read = getattr(threading, f"get_{which}_op_parallelism_threads")
     fix = getattr(threading, f"set_{which}_op_parallelism_threads")
     # TensorFlow's own order: what was set, its environment variable, the CPUs this process may use.
-    present: int = (
-        read()
-        or int(os.environ.get(f"TF_NUM_{which.upper()}OP_THREADS") or 0)
-        or len(os.sched_getaffinity(0))
-    )
+    present: int = read() or int(os.environ.get(f"TF_NUM_{which.upper()}OP_THREADS") or 0) or _cpus()
     wanted: int = (recorded or {}).get(f"{which}_op_threads", present)
     # Refused once the context exists; then what is in effect is what the caller is told.
     with contextlib.suppress(RuntimeError):
         fix(wanted)
     return read() or present
+
+
+def _cpus() -> int:
+    # Linux says how many of them this process may use; macOS knows no such limit.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu() -> str:

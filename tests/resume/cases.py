@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 ROWS = 600
+EPOCHS = 40
 CHECKPOINT_EVERY = 7
 
 
@@ -97,7 +98,7 @@ def _case(
         },
         "compile": {"optimizer": optimizer, "loss": loss, "metrics": ["accuracy"]},
         "fit": {
-            "epochs": 8,
+            "epochs": EPOCHS,
             # So much better an epoch must be that training ends by itself, before the last epoch.
             "callbacks": [
                 _layer("EarlyStopping", patience=2, min_delta=MIN_DELTA[name], restore_best_weights=True)

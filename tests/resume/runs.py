@@ -20,11 +20,15 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Kill:
-    """Where an attempt ends by SIGKILL; `damage` then flips a byte of the newest checkpoint."""
+    """Where an attempt ends by SIGKILL.
+
+    `damage` then flips a byte of the newest checkpoint; after `move`, attempts run on a single CPU.
+    """
 
     where: dict[str, Any]
     says: str
     damage: bool = False
+    move: bool = False
 
 
 def at_step(epoch: int, step: int) -> Kill:
@@ -91,6 +95,7 @@ def run(case: Case, folder: Path, kills: Sequence[Kill] = ()) -> Outcome:
     """
     folder.mkdir()
     log = folder / "steps"
+    moved = False
     for number, kill in enumerate([*kills, None]):
         result = folder / f"result-{number}.json"
         order = {
@@ -101,6 +106,7 @@ def run(case: Case, folder: Path, kills: Sequence[Kill] = ()) -> Outcome:
             "log": str(log),
             "result": str(result),
             "kill": kill and kill.where,
+            "one_cpu": moved,
         }
         order_file = folder / f"order-{number}.json"
         order_file.write_text(json.dumps(order))
@@ -115,6 +121,7 @@ def run(case: Case, folder: Path, kills: Sequence[Kill] = ()) -> Outcome:
         assert done.returncode == expected, (
             f"{case.name}, attempt {number + 1} ended with {done.returncode}\n{done.stderr[-3000:]}"
         )
+        moved = moved or bool(kill and kill.move)
         if kill and kill.damage:
             flip_a_byte(folder / "work" / "checkpoints")
     steps = log.read_text().splitlines()

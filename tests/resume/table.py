@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.resume.cases import CHECKPOINT_EVERY, Case
@@ -33,6 +33,8 @@ class Row:
         says = ", ".join(kill.says for kill in self.kills)
         if any(kill.damage for kill in self.kills):
             says += ", byte flipped"
+        if any(kill.move for kill in self.kills):
+            says += ", on to one CPU"
         return (
             self.case,
             says,
@@ -62,7 +64,8 @@ def kills_of(case: Case, epochs: int, rng: random.Random) -> list[list[Kill]]:
         # In the checkpoint with which training is complete.
         [in_checkpoint(checkpoints + 1, rng.choice(sorted(STAGES)))],
         [at_step(1, rng.randint(1, steps)), in_validation(rng.randint(2, epochs - 1)), late],
-        [Kill(late.where, late.says, damage=True)],
+        [replace(late, damage=True)],
+        [replace(at_step(rng.randint(2, epochs), rng.randint(1, steps)), move=True)],
     ]
 
 

@@ -167,6 +167,20 @@ def test_a_killed_run_goes_on_from_a_step_and_says_so(
     assert same_weights(trained.model, undisturbed.model)
 
 
+def test_what_early_stopping_knows_outlives_a_kill(run, images_body, killed, images_file, tmp_path, recorder):
+    images_body["compile"]["optimizer"]["config"]["learning_rate"] = 0.5  # so that the last is not the best
+    patient = {"class_name": "EarlyStopping", "config": {"patience": 1, "restore_best_weights": True}}
+    images_body |= {"fit": {"epochs": 9, "callbacks": [patient]}, "checkpoint": {"every_steps": 2}}
+    spec = TrainSpec.model_validate(images_body)
+    whole = fit(spec, data_file=images_file, workdir=tmp_path / "whole", seed=11, observer=recorder())
+    assert whole.best_epoch < whole.epochs_run < 9
+
+    killed(images_body, polls=8 * (whole.epochs_run - 1) + 3)
+    trained = run(images_body)
+    assert trained.history == whole.history
+    assert same_weights(trained.model, whole.model)
+
+
 def test_a_run_killed_before_its_first_checkpoint_starts_over(
     run, images_body, recorder, undisturbed, killed
 ):
