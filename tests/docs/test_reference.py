@@ -80,7 +80,8 @@ def test_the_api_page_lists_every_code_of_a_failed_job() -> None:
     told = words(first_cells(HTTP_API, "States of a job"))
     trainer = {kind.code for kind in below(TrainerError) if not issubclass(kind, Halted)}
     exporter = {ExportFailedError.code, ExportMismatchError.code}
-    assert set(told) == trainer | exporter | {"disk_full", "poisoned"}
+    service = {"disk_full", "poisoned", "runtime_exceeded", "pending_exceeded"}
+    assert set(told) == trainer | exporter | service
 
 
 def test_the_api_page_lists_every_kind_of_event() -> None:
