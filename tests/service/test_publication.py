@@ -44,6 +44,33 @@ def test_a_cancelled_job_leaves_nothing_in_the_store(
         wait_for(agree, 5)
 
 
+def test_a_version_that_lacks_only_its_row_is_marked_and_not_trained_again(site: Site) -> None:
+    """Its worker died between the rename and the row."""
+    job = site.records.jobs.create(new())
+    held = claim(site.records, lost=True)
+    stage(site.store, job.id, held.token)
+    number = site.records.versions.reserve(held, "tiny")
+    site.store.publish("tiny", job.id, held.token, number)
+    site.records.recovery.recover()
+
+    assert train.resume(claim(site.records), site)
+    assert site.records.jobs.get(job.id).status is Status.SUCCEEDED
+    assert site.records.versions.numbers() == {"tiny": [1]}
+    assert site.store.versions("tiny") == [1]
+
+
+def test_a_worker_that_lost_its_job_while_it_published_publishes_nothing(site: Site) -> None:
+    job = site.records.jobs.create(new())
+    stale = claim(site.records, lost=True)
+    stage(site.store, job.id, stale.token)
+    assert site.records.versions.reserve(stale, "tiny") == 1
+    site.records.recovery.recover()
+    claim(site.records)
+
+    assert not train.complete(stale, {}, site)
+    assert site.store.versions("tiny") == []
+
+
 def test_a_restored_database_goes_on_above_the_numbers_in_the_store(site: Site) -> None:
     """A backup is older than the store; a job must not fail after all its training because of that."""
     stage(site.store, "job_before", 1)

@@ -11,8 +11,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from service.errors import IdempotencyConflictError, NameTakenError
-from service.jobs import EventKind, Kind, NewJob, SlotKind, Status
+from service.jobs import EventKind, Kind, Limits, NewJob, SlotKind, Status
 from service.records import ChildEvent, Claim, JobFilter, Records
+from service.records.database import Instant
 from service.records.tables import metadata
 
 LEASE_S = 30.0
@@ -156,6 +157,30 @@ def test_a_lease_that_lives_is_left_alone(records: Records) -> None:
     records.recovery.recover()
     assert records.recovery.unrung(ring_after_s=10) == []
     assert records.claims.beat(held, LEASE_S).cancel_requested is False
+
+
+def test_a_reboot_of_the_host_ends_every_lease(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its clock begins anew; with SQLite, whoever held a lease was on that host."""
+    job = records.jobs.create(new())
+    claim(records)
+    monkeypatch.setattr(records.database, "now", lambda _: Instant(1.0, "the next boot"))
+    records.recovery.recover()
+    assert records.jobs.get(job.id).status is Status.QUEUED
+
+
+@pytest.mark.parametrize("step_s", [-3600.0, 3600.0])
+def test_a_stepped_wall_clock_ends_no_lease_and_no_wait(
+    records: Records, monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
+    waiting = records.jobs.create(new(limits=Limits(max_pending_s=60), priority=-1))
+    job = records.jobs.create(new())
+    held = claim(records)
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + step_s)
+    records.recovery.recover()
+    assert records.claims.beat(held, LEASE_S) is not None
+    assert records.jobs.get(job.id).status is Status.RUNNING
+    assert records.jobs.get(waiting.id).status is Status.QUEUED
 
 
 def test_a_lost_lease_goes_back_to_the_queue_with_its_reason(records: Records) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import sqlalchemy
 
+from service.attempt import LEFT_ALONE
 from service.child import Child
+from service.errors import DatabaseUnavailableError
 from service.jobs import Kind, Limits, Phase, SlotKind, Status
 from service.kind import Site
 from service.protocol import Order, boot_clock, say
@@ -135,6 +140,88 @@ def test_a_child_that_holds_the_interpreter_lock_leaves_at_its_deadline_too(tmp_
     finally:
         child.kill()
         child.communicate()
+
+
+@contextlib.contextmanager
+def child_at_work(folder: Path, *, within_s: float) -> Iterator[subprocess.Popen[bytes]]:
+    """A child that has its order, and so long to live."""
+    program = (
+        "import sys, threading\n"
+        "from service.attempt import SupervisorChannel\n"
+        "channel = SupervisorChannel(sys.stdin.buffer, open(sys.argv[1] + '/told', 'wb'))\n"
+        "channel.start()\n"
+        "channel.order()\n"
+        "open(sys.argv[1] + '/at-work', 'wb').close()\n"
+        "threading.Event().wait()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(folder)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as child:
+        child.stdin.write(say(order=str(order_in(folder, within_s=within_s).write())))
+        child.stdin.flush()
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def test_a_child_leaves_when_no_heartbeat_reaches_it_and_says_why_by_its_exit_code(tmp_path: Path) -> None:
+    with child_at_work(tmp_path, within_s=4) as child:
+        assert child.wait(timeout=20) == LEFT_ALONE
+
+
+def test_a_child_leaves_when_its_supervisor_is_gone(tmp_path: Path) -> None:
+    with child_at_work(tmp_path, within_s=600) as child:
+        wait_for((tmp_path / "at-work").exists, 10)
+        child.stdin.close()
+        assert child.wait(timeout=10) == LEFT_ALONE
+
+
+def test_an_attempt_ends_with_its_lease_when_the_database_does_not_answer(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Another worker may have the job by then."""
+    child_that(monkeypatch, tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w').close()\nsignal.pause()\n")
+    put_tiny(site.records, ready=False)
+    job = site.records.jobs.create(new(Kind.INGEST))
+    quick = Site(site.settings.model_copy(update={"lease_s": 1.5}), site.records, site.store)
+    held = site.records.claims.claim_next(SlotKind.SHORT, "w", 1.5)
+
+    def beat(*_: object) -> None:
+        raise DatabaseUnavailableError("away")
+
+    monkeypatch.setattr(site.records.claims, "beat", beat)
+    supervisor = threading.Thread(target=supervise, args=(held, quick))
+    supervisor.start()
+    supervisor.join(timeout=10)
+    assert not supervisor.is_alive()
+    assert (tmp_path / "ran").exists()
+    assert site.records.jobs.get(job.id).status is Status.RUNNING  # it wrote nothing more
+
+
+def test_a_childs_own_children_end_with_the_attempt(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A converter that goes on would hold memory, and write into a folder that is somebody else's."""
+    pid_file = tmp_path / "pid"
+    inner = "import signal; signal.pause()"
+    child_that(
+        monkeypatch,
+        tmp_path,
+        "import subprocess\n"
+        f"inner = subprocess.Popen([{sys.executable!r}, '-c', {inner!r}])\n"
+        f"open({str(pid_file)!r}, 'w').write(str(inner.pid))\n"
+        "tell(1, 'outcome', ending='stopped', peak_memory_bytes=1)\n",
+    )
+    put_tiny(site.records, ready=False)
+    site.records.jobs.create(new(Kind.INGEST))
+    supervise(claim(site.records, slot=SlotKind.SHORT), site)
+    inner_process = int(pid_file.read_text())
+    wait_for(lambda: ended(inner_process), 5)
+
+
+def ended(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_child_gets_no_password_of_the_workers_environment(

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -163,6 +164,34 @@ def test_a_version_that_is_removed_between_the_last_look_and_the_rename_is_not_p
     assert store.staged() == [("digits", "job-1")]
     store.collect("digits", "job-1")
     assert store.staged() == []
+
+
+def test_all_of_a_version_is_on_the_disk_before_it_has_its_number_and_the_number_before_the_answer(
+    store, monkeypatch
+):
+    """A power cut must leave no number with half a version, and no answer without its number."""
+    done = []
+    fsync, rename = os.fsync, Path.rename
+
+    def note_fsync(descriptor):
+        fsync(descriptor)
+        done.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    def note_rename(path, target):
+        done.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(Path, "rename", note_rename)
+    staging = store.stage("digits", "job-1", 1)
+    fill(staging)
+    store.seal(staging, manifest())
+    version = store.publish("digits", "job-1", 1, 1)
+
+    named = done.index("rename")
+    content = {staging, *(staging / path.relative_to(version) for path in version.rglob("*"))}
+    assert content <= set(done[:named])
+    assert {version.parent, store.root} <= set(done[named:])
 
 
 def test_verify_names_the_files_that_changed_went_or_came(store):
