@@ -24,6 +24,7 @@ from service import tether
 from service.processes import Process, api_command, environment, past_proxies, process_table
 from service.settings import Settings
 from service.up import free_addresses
+from tests.faults import become
 from tests.faults.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -194,18 +195,17 @@ class Fleet:
     def _launch(self, ship: Ship) -> None:
         ship.start_at = 0.0
         ship.starts += 1
-        command = ship.line.command
-        if ship.user is None:  # what runs as somebody else can't read our Python, and is stopped by name
-            command = (sys.executable, "-S", "-E", tether.__file__, str(os.getpid()), *command)
+        tied: tuple[str, ...] = ("-S", "-E", tether.__file__, str(os.getpid()))
+        if ship.user is not None:
+            tied = ("-E", "-m", become.__name__, str(os.getpid()), ship.user)
         with (self._logs / f"{ship.line.name}.log").open("ab") as log:
             ship.process = subprocess.Popen(
-                command,
-                cwd=ROOT if ship.user is None else "/",
+                [sys.executable, *tied, *ship.line.command],
+                cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=self._environment(),
-                user=ship.user,
                 start_new_session=True,
             )
 

@@ -46,6 +46,8 @@ class Mayhem:
     fleet: Fleet
     board: Board
     dice: random.Random
+    kills: int
+    least_hits: int
     least_in_phase: int
     say: Callable[[str], None]
     strikes: list[Strike] = field(default_factory=list)
@@ -82,6 +84,11 @@ class Mayhem:
             if self.phases[phase] < self.least_in_phase
         }
 
+    @property
+    def enough(self) -> bool:
+        """Whether all strikes that were asked for have been made."""
+        return len(self.strikes) >= self.kills and self.hits >= self.least_hits and not self.missing
+
     def act(self, *, strike: bool = True) -> None:
         """Thaw what is due, judge the last strikes, and strike again if it is time."""
         now = boot_clock()
@@ -108,11 +115,17 @@ class Mayhem:
         What has had its strikes is spared for a while: a job that always dies early never comes to the rest.
         """
         assert self._aim is not None
+        if self._only_phases_are_missing:
+            return self.missing
         if aimed_for_s < AIM_S:
             return (self._aim,)
         if self.missing and aimed_for_s < LONGEST_AIM_S:
             return self.missing
         return PHASES
+
+    @property
+    def _only_phases_are_missing(self) -> bool:
+        return bool(self.missing) and len(self.strikes) >= self.kills and self.hits >= self.least_hits
 
     def thaw(self, pid: int) -> None:
         del self._thaws[pid]
@@ -124,9 +137,9 @@ class Mayhem:
             self.thaw(pid)
 
     def _choose_aim(self) -> str:
-        if self.dice.random() < 0.25:
-            return "services"
         missing = self.missing
+        if not self._only_phases_are_missing and self.dice.random() < 0.25:
+            return "services"
         weights = [1 + 3 * missing.get(phase, 0) for phase in PHASES]
         return self.dice.choices(PHASES, weights)[0]
 

@@ -25,8 +25,6 @@ from tests.faults.mayhem import Mayhem, wait_tick
 from tests.faults.specs import digits, specs
 
 SETTLE_WITHIN_S = 60.0
-HEAD_START = 12
-"""So many strikes may come before the first job has ended."""
 
 
 @dataclass(frozen=True)
@@ -121,29 +119,33 @@ def run(plan: Plan, say: Callable[[str], None]) -> Outcome:
 
 def _attack(plan: Plan, fleet: Fleet, say: Callable[[str], None], began: float) -> Outcome:
     journal, board = Journal(fleet.journal), Board()
-    mayhem = Mayhem(fleet, board, random.Random(plan.seed + 1), plan.each_phase, say)
-
-    def enough() -> bool:
-        return len(mayhem.strikes) >= plan.kills and mayhem.hits >= plan.hits and not mayhem.missing
-
+    mayhem = Mayhem(
+        fleet,
+        board,
+        random.Random(plan.seed + 1),
+        kills=plan.kills,
+        least_hits=plan.hits,
+        least_in_phase=plan.each_phase,
+        say=say,
+    )
     customer = Customer(
         fleet.apis,
         fleet.token,
         specs(),
         plan.seed,
-        wants_more=lambda accepted: accepted < plan.jobs or not enough(),
+        wants_more=lambda accepted: accepted < plan.jobs or not mayhem.enough,
     )
     outcome = Outcome(plan)
     customer.start()
     # Spread over all jobs: otherwise the first few would get all.
-    per_job = plan.kills / max(1, plan.jobs)
+    head_start, per_job = 4 + plan.kills // 20, plan.kills / max(1, plan.jobs)
     said_at = time.monotonic()
     stalled = False
-    while not (enough() and len(customer.accepted) >= plan.jobs and not customer.waiting):
+    while not (mayhem.enough and len(customer.accepted) >= plan.jobs and not customer.waiting):
         board.see(journal.read_on())
         fleet.tend()
         done = len(customer.accepted) - len(customer.waiting)
-        mayhem.act(strike=not enough() and len(mayhem.strikes) < HEAD_START + done * per_job)
+        mayhem.act(strike=not mayhem.enough and len(mayhem.strikes) < head_start + done * per_job)
         if time.monotonic() - said_at > 20:
             said_at = time.monotonic()
             say(
@@ -171,7 +173,7 @@ def _attack(plan: Plan, fleet: Fleet, say: Callable[[str], None], began: float) 
     outcome.kinds, outcome.phases, outcome.gaps = mayhem.kinds, mayhem.phases, mayhem.gaps
     outcome.hits = mayhem.hits
     outcome.starts = {name: ship.starts for name, ship in fleet.ships.items()}
-    outcome.verdict.add("strikes missing", [] if enough() else [f"{mayhem.missing}, {mayhem.hits} hits"])
+    outcome.verdict.add("strikes missing", [] if mayhem.enough else [f"{mayhem.missing}, {mayhem.hits} hits"])
     if not stalled:
         _settle(fleet)
     # While PostgreSQL is still there.

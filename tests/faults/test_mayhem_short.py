@@ -11,15 +11,30 @@ import pytest
 from tests.faults.fleet import ROOT
 from tests.faults.mayhem import PHASES
 
+pytestmark = pytest.mark.timeout(420)  # it takes a minute and a half where nothing else runs
+
 
 @pytest.fixture(scope="module")
 def outcome():
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults", "--jobs", "3", "--kills", "8", "--seed", "3", "--json"],
+        [
+            sys.executable,
+            "-m",
+            "tests.faults",
+            "--jobs",
+            "3",
+            "--kills",
+            "8",
+            "--seed",
+            "3",
+            "--deadline",
+            "360",
+            "--json",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=290,
+        timeout=400,
         check=False,
     )
     assert done.stdout, done.stderr
