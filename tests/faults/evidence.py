@@ -213,16 +213,17 @@ def published_twice(recorded: Recorded, store: Store) -> list[str]:
     found = []
     numbers: dict[str, set[int]] = defaultdict(set)
     by_job: dict[str, list[Row]] = defaultdict(list)
-    for row in recorded.versions:
+    succeeded = {row["id"] for row in recorded.jobs if row["status"] == Status.SUCCEEDED.value}
+    # A number that a job reserved and never came to publish stays its own: it is a version of nothing.
+    versions = [
+        row for row in recorded.versions if row["status"] == "published" or row["job_id"] in succeeded
+    ]
+    for row in versions:
         by_job[row["job_id"]].append(row)
         numbers[row["model"]].add(row["number"])
         if row["status"] != "published":
             found.append(f"version {row['number']} of {row['model']} is only {row['status']}")
-    found += [
-        f"{row['id']} has {len(by_job[row['id']])} versions"
-        for row in recorded.jobs
-        if row["status"] == Status.SUCCEEDED.value and len(by_job[row["id"]]) != 1
-    ]
+    found += [f"{job} has {len(by_job[job])} versions" for job in sorted(succeeded) if len(by_job[job]) != 1]
     if not store.root.exists():
         return found
     holders: dict[str, list[str]] = defaultdict(list)
@@ -235,7 +236,7 @@ def published_twice(recorded: Recorded, store: Store) -> list[str]:
             if changed := store.verify(folder.name, int(entry.name)):
                 found.append(f"{folder.name}/{entry.name} is damaged: {changed}")
     found += [f"{job} is named by {names}" for job, names in holders.items() if len(names) > 1]
-    for row in recorded.versions:
+    for row in versions:
         if f"{row['model']}/{row['number']}" not in holders[row["job_id"]]:
             found.append(f"version {row['number']} of {row['model']} ({row['job_id']}) is not in the store")
     return found

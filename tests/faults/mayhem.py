@@ -15,6 +15,8 @@ from tests.faults.journal import Board, Sighting
 
 PHASES = ("training", "checkpointing", "exporting", "proving", "publishing")
 IN_CHILD = PHASES[:-1]
+GAPS = ("enter", "reserved", "reserved", "renamed", "renamed")
+"""The last step of a publication before a strike: before the number, before the rename, before the row."""
 WITH_CONVERTER = ("exporting", "proving")
 HEARD_OF_WITHIN_S = 0.5
 AIM_S = 1.5
@@ -55,6 +57,7 @@ class Mayhem:
     _frozen_for_good: set[int] = field(default_factory=set)
     _unresolved: list[Strike] = field(default_factory=list)
     _next_at: float = 0.0
+    _moments: dict[tuple[str, int], str] = field(default_factory=dict)
     _aim: str | None = None
     _aimed_at: float = 0.0
 
@@ -105,7 +108,7 @@ class Mayhem:
             return
         targets = [each for each in self.board.live(now) if self._can_be_hit(each)]
         wanted = self._wanted(now - self._aimed_at)
-        struck = [each for each in targets if each.phase in wanted]
+        struck = [each for each in targets if each.phase in wanted and self._is_the_moment(each)]
         if struck:
             self._strike_attempt(self.dice.choice(struck), now)
 
@@ -146,6 +149,13 @@ class Mayhem:
     def _can_be_hit(self, seen: Sighting) -> bool:
         pids = {seen.worker, seen.child if seen.phase != "publishing" else None}
         return not pids & (self._thaws.keys() | self._frozen_for_good)
+
+    def _is_the_moment(self, seen: Sighting) -> bool:
+        """Each publication is struck after a step drawn for it, so that every gap gets its strikes."""
+        if seen.phase != "publishing":
+            return True
+        moment = self._moments.setdefault((seen.job, seen.attempt), self.dice.choice(GAPS))
+        return seen.turns[-1][2] in (moment, "found")
 
     # What can be done to an attempt.
 

@@ -263,6 +263,13 @@ def test_a_version_without_a_folder_is_found(tmp_path: Path) -> None:
     assert evidence.published_twice(Recorded(jobs=[job()], versions=[version()]), Store(tmp_path))
 
 
+def test_a_number_that_a_failed_job_reserved_is_no_version(tmp_path: Path) -> None:
+    only_reserved = [version(status="reserved")]
+    failed = Recorded(jobs=[job(status="failed")], versions=only_reserved)
+    assert evidence.published_twice(failed, Store(tmp_path)) == []
+    assert evidence.published_twice(Recorded(jobs=[job()], versions=only_reserved), Store(tmp_path))
+
+
 def test_staging_left_behind_is_found(tmp_path: Path) -> None:
     store = Store(tmp_path)
     publish(store, JOB, 1)
