@@ -71,6 +71,15 @@ def test_a_worker_that_lost_its_job_while_it_published_publishes_nothing(site: S
     assert site.store.versions("tiny") == []
 
 
+@pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED, Status.CANCELLED])
+def test_a_late_worker_can_not_end_a_job_that_waits_again(records: Records, status: Status) -> None:
+    job = records.jobs.create(new())
+    late = claim(records, lost=True)
+    records.recovery.recover()
+    assert not records.claims.finish(late, status)
+    assert records.jobs.get(job.id).status is Status.QUEUED
+
+
 def test_a_restored_database_goes_on_above_the_numbers_in_the_store(site: Site) -> None:
     """A backup is older than the store; a job must not fail after all its training because of that."""
     stage(site.store, "job_before", 1)
