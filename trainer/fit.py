@@ -169,8 +169,9 @@ class _Run:
         )
         validation = self._splits.validation
         with explained():
+            self._build_rest(data)
             if start is not None:
-                self._put_back(start, data)
+                self._put_back(start)
             self._model.fit(
                 data,
                 # A run that a callback ended has no epoch left, but its callbacks still have their last word.
@@ -197,10 +198,25 @@ class _Run:
         first = [LastWeights()] if self._spec.export_weights is ExportWeights.LAST else []
         return [*first, *(kept.callback for kept in self._kept), self._watch.callback()]
 
-    def _put_back(self, start: Checkpoint, data: tf.data.Dataset) -> None:
-        if start.step:
-            # Keras makes the metrics' variables when it first meets a batch; the watch fills them in time.
+    def _build_rest(self, data: tf.data.Dataset) -> None:
+        """Make the variables of metrics, losses and optimizer, which Keras makes when it first meets a batch.
+
+        So a checkpoint finds variables to be put back into, and the first step is traced once and not twice:
+        TensorFlow traces a function again that made variables (0.5 s for a small network).
+        """
+        import keras
+        import tensorflow as tf
+
+        def symbol(spec: tf.TensorSpec) -> keras.KerasTensor:
+            return keras.KerasTensor(spec.shape, dtype=spec.dtype.name)
+
+        try:
+            self._model._symbolic_build(data_batch=tf.nest.map_structure(symbol, data.element_spec))
+        except Exception:
+            # What doesn't fit is told better by the kernels, which see values, and in `explained` words.
             self._model.evaluate(data, steps=1, verbose=0)
+
+    def _put_back(self, start: Checkpoint) -> None:
         assign(variables_of(self._model), start.of("model"), "model")
         self._model.optimizer.build(self._model.trainable_variables)
         assign(self._model.optimizer.variables, start.of("optimizer"), "optimizer")
