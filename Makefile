@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 COMPILE := $(UV) pip compile pyproject.toml --quiet --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-package fitserve --no-emit-package fitserve-server
 
-.PHONY: install demo up test test-full check format catalog protos lock clean help
+.PHONY: install demo up test test-full faults resume mutants check format catalog protos lock clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,18 @@ test: install ## The covering slice: every test but those marked `full`.
 
 test-full: install ## Every test.
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+faults: install ## Real jobs under random kills and freezes, on SQLite and PostgreSQL, and the control; then each fault.
+	$(BIN)/python -m tests.faults --database sqlite
+	$(BIN)/python -m tests.faults --database postgresql
+	$(BIN)/python -m tests.faults --control
+	$(BIN)/python -m pytest tests/faults -m full
+
+resume: install ## Kill training everywhere: weights and curves equal the undisturbed run's, to the bit.
+	$(BIN)/python -m tests.resume
+
+mutants: install ## Take out each guard in turn, and name the test that misses it.
+	$(BIN)/python -m tests.mutants
 
 check: install ## Format, lint, types, import rules: what CI checks.
 	$(BIN)/ruff format --check .
