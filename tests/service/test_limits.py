@@ -224,7 +224,7 @@ def test_a_cancelled_child_that_does_not_listen_is_killed_within_a_second_or_so(
     job = train("signal.pause()\n")
     patient = Site(site.settings.model_copy(update={"grace_s": 30.0}), site.records, site.store)
     supervisor = Supervisor(claim(site.records), Standby(CPU, warm=False), patient)
-    thread = threading.Thread(target=supervisor.run)
+    thread = threading.Thread(target=supervisor.run, daemon=True)
     thread.start()
     site.records.jobs.cancel(job.id)
     supervisor.nudge()

@@ -130,12 +130,14 @@ def test_a_child_that_holds_the_interpreter_lock_leaves_at_its_deadline_too(tmp_
         "channel = SupervisorChannel(sys.stdin.buffer, open(sys.argv[1] + '/told', 'wb'))\n"
         "channel.start()\n"
         "channel.order()\n"
+        "open(sys.argv[1] + '/at-work', 'wb').close()\n"
         "re.match('(a+)+$', 'a' * 60 + 'b')\n"  # one C call, as good as endless
     )
     child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE)
-    child.stdin.write(say(order=str(order_in(tmp_path, within_s=0.5).write())))
+    child.stdin.write(say(order=str(order_in(tmp_path, within_s=4).write())))
     child.stdin.flush()
     try:
+        wait_for((tmp_path / "at-work").exists, 3.5)  # before its deadline
         wait_for(lambda: child.poll() is not None, 6)
     finally:
         child.kill()
@@ -181,7 +183,7 @@ def test_an_attempt_ends_with_its_lease_when_the_database_does_not_answer(
     site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Another worker may have the job by then."""
-    child_that(monkeypatch, tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w').close()\nsignal.pause()\n")
+    child_that(monkeypatch, tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w').close()\nsys.stdin.read()\n")
     put_tiny(site.records, ready=False)
     job = site.records.jobs.create(new(Kind.INGEST))
     quick = Site(site.settings.model_copy(update={"lease_s": 1.5}), site.records, site.store)
@@ -191,7 +193,7 @@ def test_an_attempt_ends_with_its_lease_when_the_database_does_not_answer(
         raise DatabaseUnavailableError("away")
 
     monkeypatch.setattr(site.records.claims, "beat", beat)
-    supervisor = threading.Thread(target=supervise, args=(held, quick))
+    supervisor = threading.Thread(target=supervise, args=(held, quick), daemon=True)
     supervisor.start()
     supervisor.join(timeout=10)
     assert not supervisor.is_alive()
@@ -204,7 +206,7 @@ def test_a_childs_own_children_end_with_the_attempt(
 ) -> None:
     """A converter that goes on would hold memory, and write into a folder that is somebody else's."""
     pid_file = tmp_path / "pid"
-    inner = "import signal; signal.pause()"
+    inner = "import time; time.sleep(60)"
     child_that(
         monkeypatch,
         tmp_path,
