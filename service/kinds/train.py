@@ -80,14 +80,19 @@ def complete(claim: Claim, outcome: Mapping[str, Any], site: Site) -> bool:  # n
 
 
 def resume(claim: Claim, site: Site) -> bool:
-    """Finish the publication of an attempt that died between the rename and the row."""
+    """Finish the publication of an attempt that died between the rename and the row.
+
+    Where there is none, what attempts before have staged is removed: it could fill the disk of a job that
+    dies often.
+    """
     assert claim.job.name is not None
     number = site.records.versions.reserved(claim.job.id)
-    if number is None or number not in site.store.versions(claim.job.name):
-        return False
-    if site.store.manifest(claim.job.name, number).job_id != claim.job.id:
-        return False
-    return _mark(claim, number, site)
+    if number in site.store.versions(claim.job.name):
+        assert number is not None
+        if site.store.manifest(claim.job.name, number).job_id == claim.job.id:
+            return _mark(claim, number, site)
+    site.store.collect(claim.job.name, claim.job.id)
+    return False
 
 
 def mark(work_folder: Path) -> str | None:

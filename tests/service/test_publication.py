@@ -59,6 +59,16 @@ def test_a_version_that_lacks_only_its_row_is_marked_and_not_trained_again(site:
     assert site.store.versions("tiny") == [1]
 
 
+def test_what_attempts_before_have_staged_is_removed_by_the_next(site: Site) -> None:
+    """Each would keep the size of a version until the job ends."""
+    job = site.records.jobs.create(new())
+    lost = claim(site.records, lost=True)
+    staging = stage(site.store, job.id, lost.token)
+    site.records.recovery.recover()
+    assert not train.resume(claim(site.records), site)
+    assert not staging.exists()
+
+
 def test_a_worker_that_lost_its_job_while_it_published_publishes_nothing(site: Site) -> None:
     job = site.records.jobs.create(new())
     stale = claim(site.records, lost=True)
