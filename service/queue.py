@@ -81,6 +81,10 @@ class Bell:
         return True
 
 
+REST_S = 0.02
+"""Between two rings of one process: a burst of submissions shall not spend its time on bells."""
+
+
 class Ringer:
     """Rings in a thread of its own, so that no request waits for the broker.
 
@@ -91,7 +95,7 @@ class Ringer:
         self._bell = bell
         self._asked = threading.Event()
         self._latest = ""
-        self._closing = False
+        self._closed = threading.Event()
         self._thread = threading.Thread(target=self._ring_forever, name="ringer", daemon=True)
         self._thread.start()
 
@@ -102,7 +106,7 @@ class Ringer:
 
     def close(self) -> None:
         """Ring no more."""
-        self._closing = True
+        self._closed.set()
         self._asked.set()
         self._thread.join(timeout=2)
 
@@ -110,9 +114,10 @@ class Ringer:
         while True:
             self._asked.wait()
             self._asked.clear()  # before the ring: what is asked for from now on is a ring of its own
-            if self._closing:
+            if self._closed.is_set():
                 return
             self._bell.ring(self._latest)
+            self._closed.wait(REST_S)
 
 
 def on_bell(app: Celery, listen: Callable[[str], None]) -> None:
