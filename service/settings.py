@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     public_rest: str = Field("", description="REST URL that clients are told; default: serving_rest.")
     slots: str = Field("cpu", description="Device slots of a worker: cpu, gpu0;gpu1,gpu2 or tpu.")
     standby: bool = Field(True, description="Keep a child waiting in each slot, TensorFlow imported: 0.5 GB.")
-    lease_s: float = Field(12.0, gt=1, description="Seconds a worker may be silent before its job is taken.")
+    lease_s: float = Field(12.0, ge=2, description="Seconds a worker may be silent before its job is taken.")
     grace_s: float = Field(5.0, ge=0, description="Seconds a child has to checkpoint and leave when told to.")
     reconcile_s: float = Field(2.0, gt=0, description="Seconds between two looks for lost bells and leases.")
     max_upload_bytes: int = Field(2 * 1024**3, gt=0, description="Largest data set upload, in bytes.")
