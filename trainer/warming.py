@@ -8,7 +8,10 @@ def warm_up() -> None:
 
     Which devices TensorFlow may see must be set in the environment before.
     """
+    import gc
+
     import keras
+    import polars as pl  # noqa: F401 - what reads tables
     import tensorflow as tf
 
     import trainer.fit  # noqa: F401
@@ -19,3 +22,7 @@ def warm_up() -> None:
     architectures(), callbacks(), sources()
     # Both load their API in pieces, each when it is first asked for.
     tf.data.Dataset, keras.Sequential  # noqa: B018
+    # What was imported stays for good: the collector need not look through it again in each of its rounds,
+    # of which tracing a model causes many.
+    gc.collect()
+    gc.freeze()
