@@ -49,6 +49,8 @@ class Ship:
     process: subprocess.Popen[bytes] | None = None
     start_at: float = 0.0
     starts: int = 0
+    variables: dict[str, str] = field(default_factory=dict)
+    """Further variables of this process alone, from its next start on."""
 
     @property
     def alive(self) -> bool:
@@ -69,6 +71,8 @@ class Fleet:
     database: str = "sqlite"
     witnessed: dict[str, str] = field(default_factory=dict)
     """Further variables of the witness."""
+    crew: int = WORKERS
+    """How many workers."""
     ships: dict[str, Ship] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,7 +97,7 @@ class Fleet:
         self.ships["api2"] = Ship(
             Process("api2", api_command(sys.executable, self.second_api.host, self.second_api.api_port))
         )
-        for number in range(2, WORKERS + 1):
+        for number in range(2, self.crew + 1):
             self.ships[f"worker{number}"] = Ship(replace(self.ships["worker"].line, name=f"worker{number}"))
 
     @property
@@ -205,7 +209,7 @@ class Fleet:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self._environment(),
+                env={**self._environment(), **ship.variables},
                 start_new_session=True,
             )
 

@@ -5,9 +5,12 @@ child or a converter it wraps a few functions of the product as their modules ar
 does nothing. Each line of the journal is one write to a file opened with O_APPEND, so lines of different
 processes never mix, and none is lost when its writer is killed.
 
-Two things it changes besides looking on. Phases of milliseconds (a checkpoint, each gap of a publication) are
-widened by a random pause, so that a kill can land in them. And with PYTHON_FAULTS_CONTROL a child no longer
-leaves when its lease is over: the negative control, which must lead to overlaps.
+A few things it changes besides looking on. Phases of milliseconds (a checkpoint, each gap of a publication)
+are widened by a random pause, so that a kill can land in them. Where PYTHON_FAULTS_HOLDS names a folder, the
+first process that comes to a point of which a file lies there stands still at it (see `hold`). With
+PYTHON_FAULTS_PRELOAD a process becomes itself again with that library loaded, which a worker would not pass
+on. And with PYTHON_FAULTS_CONTROL a child no longer leaves when its lease is over: the negative control,
+which must lead to overlaps.
 
 Nothing of TensorFlow or of the product is imported here.
 """
@@ -25,10 +28,15 @@ import time
 
 ALIVE_EVERY_S = 0.025
 LONGEST_PAUSE_S = 0.3
+LONGEST_HOLD_S = 120
 LEFT_ALONE = 75  # the exit code of a child whose supervisor fell silent
+
+rename = os.rename  # as it is before anything is wrapped
 
 # Names that begin with PYTHON: of the worker's environment its children inherit these.
 JOURNAL = os.environ.get("PYTHON_FAULTS_JOURNAL")
+HOLDS = os.environ.get("PYTHON_FAULTS_HOLDS")
+PRELOAD = os.environ.get("PYTHON_FAULTS_PRELOAD")
 CONTROL = bool(os.environ.get("PYTHON_FAULTS_CONTROL"))
 SLOW_STEP_S = float(os.environ.get("PYTHON_FAULTS_SLOW_STEP_S", "0"))
 
@@ -36,9 +44,10 @@ SLOW_STEP_S = float(os.environ.get("PYTHON_FAULTS_SLOW_STEP_S", "0"))
 def role():
     """Which of the witnessed processes this is, by its command line; None for any other."""
     modules = [word for word in sys.orig_argv[1:] if word.startswith(("service.", "exporter."))]
-    if not modules or modules[0] in ("service.api", "service.init"):
+    if not modules or modules[0] == "service.init" or (modules[0] == "service.api" and HOLDS is None):
         return None
-    return {"service.worker": "worker", "exporter.child": "converter"}.get(modules[0], "child")
+    known = {"service.api": "api", "service.worker": "worker", "exporter.child": "converter"}
+    return known.get(modules[0], "child")
 
 
 class Witness:
@@ -89,8 +98,35 @@ class Witness:
             self._phases[-1:] = [name]
             self.write("enter")
 
+    def turn_in(self, name):
+        """A phase within the present one, until `turn_out`."""
+        self._phases.append(name)
+        self.write("enter")
+
+    def turn_out(self, name):
+        if self._phases[-1:] == [name]:
+            self._phases.pop()
+            self.write("leave", left=name)
+
     def inside(self, name):
         return name in self._phases
+
+    def hold(self, point):
+        """Stand still where somebody asked for it by a file of this name, until it is gone or we are.
+
+        One process alone gets to rename the file, so one alone is held.
+        """
+        if HOLDS is None:
+            return
+        held = f"{HOLDS}/{point}.held"
+        try:
+            rename(f"{HOLDS}/{point}", held)
+        except FileNotFoundError:
+            return
+        self.write("held", point=point)
+        until = time.monotonic() + LONGEST_HOLD_S
+        while os.access(held, os.F_OK) and time.monotonic() < until:
+            time.sleep(0.01)
 
     def pause(self):
         """Widen what is being done."""
@@ -128,6 +164,7 @@ def patches_of_child(witness):
         over = threading.Event()
         with witness.attempt(order.job_id, order.attempt), witness.phase("starting"):
             witness.write("begin", ppid=os.getppid())
+            witness.hold("begin")
             beating = threading.Thread(target=stay_alive, args=(over,), daemon=True)
             beating.start()
             try:
@@ -149,8 +186,20 @@ def patches_of_child(witness):
         time.sleep(SLOW_STEP_S)
         return original(callbacks, *args, **kwargs)
 
+    def test_begin(original, callbacks, *args, **kwargs):
+        # Keras evaluates before training, too; that is no validation.
+        if witness.inside("training"):
+            witness.turn_in("validating")
+            witness.hold("validating")
+        return original(callbacks, *args, **kwargs)
+
+    def test_end(original, callbacks, *args, **kwargs):
+        witness.turn_out("validating")
+        return original(callbacks, *args, **kwargs)
+
     def save(original, *args, **kwargs):
         with witness.phase("checkpointing"):
+            witness.hold("checkpointing")
             witness.maybe_pause()
             return original(*args, **kwargs)
 
@@ -158,11 +207,17 @@ def patches_of_child(witness):
         result = original(*args, **kwargs)
         if witness.inside("checkpointing"):
             witness.write("disk", call=original.__name__)
+            witness.hold("disk")
             witness.maybe_pause()
         return result
 
     def export(original, *args, **kwargs):
         witness.turn("exporting")
+        witness.hold("exporting")
+        return original(*args, **kwargs)
+
+    def seal(original, *args, **kwargs):
+        witness.hold("sealing")
         return original(*args, **kwargs)
 
     def ask(original, converter, request, **kwargs):
@@ -178,11 +233,37 @@ def patches_of_child(witness):
         "keras.src.callbacks.callback_list": lambda module: (
             wrapping(module.CallbackList, "on_train_begin", train_begin),
             wrapping(module.CallbackList, "on_train_batch_end", batch_end),
+            wrapping(module.CallbackList, "on_test_begin", test_begin),
+            wrapping(module.CallbackList, "on_test_end", test_end),
         ),
         "trainer.resume": lambda module: wrapping(module.Checkpoints, "save", save),
         "exporter.export": lambda module: wrapping(module, "export", export),
         "exporter.converter": lambda module: wrapping(module.Converter, "ask", ask),
+        "serving.store": lambda module: wrapping(module.Store, "seal", seal),
     }
+
+
+def patches_of_converter(witness):
+    def convert(original, *args, **kwargs):
+        witness.hold("converting")
+        return original(*args, **kwargs)
+
+    def run(original, *args, **kwargs):
+        witness.hold("proving")
+        return original(*args, **kwargs)
+
+    return {
+        "exporter.formats.tflite": lambda module: wrapping(module, "convert", convert),
+        "exporter.proof": lambda module: wrapping(module, "run", run),
+    }
+
+
+def patches_of_api(witness):
+    def ask(original, *args, **kwargs):
+        witness.hold("bell")
+        return original(*args, **kwargs)
+
+    return {"service.queue": lambda module: wrapping(module.Ringer, "ask", ask)}
 
 
 def patches_of_worker(threads):
@@ -194,12 +275,14 @@ def patches_of_worker(threads):
     def reserve(original, *args, **kwargs):
         number = original(*args, **kwargs)
         threads.witness.write("reserved", number=number)
+        threads.witness.hold("reserved")
         threads.witness.pause()
         return number
 
     def publish(original, *args, **kwargs):
         folder = original(*args, **kwargs)
         threads.witness.write("renamed", folder=folder.name)
+        threads.witness.hold("renamed")
         threads.witness.pause()
         return folder
 
@@ -267,6 +350,9 @@ def outlive_the_lease():
 
 
 def main():
+    if PRELOAD and os.environ.get("LD_PRELOAD") != PRELOAD:
+        os.environ["LD_PRELOAD"] = PRELOAD
+        os.execv(sys.executable, sys.orig_argv)
     who = role()
     if who is None:
         return
@@ -278,6 +364,10 @@ def main():
         if CONTROL:
             outlive_the_lease()
         sys.meta_path.insert(0, Patching(patches_of_child(witness), witness))
+    elif who == "converter":
+        sys.meta_path.insert(0, Patching(patches_of_converter(witness), witness))
+    elif who == "api":
+        sys.meta_path.insert(0, Patching(patches_of_api(witness), witness))
 
 
 if JOURNAL:
