@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +29,10 @@ POSTGRESQL_LIMITS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+
+
+# SQLite's own comes from the statement that begins a transaction.
+UNAVAILABLE = (OperationalError, PoolTimeoutError, sqlite3.OperationalError)
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Database:
         try:
             with self.engine.connect() as connection, connection.begin():
                 yield connection
-        except (OperationalError, PoolTimeoutError) as error:
+        except UNAVAILABLE as error:
             raise DatabaseUnavailableError(str(getattr(error, "orig", error))) from error
 
     @contextmanager
@@ -89,7 +94,7 @@ class Database:
                 connection.execution_options(fitserve_write=True)
                 with connection.begin():
                     yield connection
-        except (OperationalError, PoolTimeoutError) as error:
+        except UNAVAILABLE as error:
             raise DatabaseUnavailableError(str(getattr(error, "orig", error))) from error
 
     def now(self, connection: Connection) -> Instant:
@@ -143,4 +148,7 @@ def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:  # noqa: ANN40
 def _begin_sqlite(connection: Connection) -> None:
     # IMMEDIATE takes the write lock first: a deferred transaction that upgrades can fail half-way.
     writes = connection.get_execution_options().get("fitserve_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    # The driver's own call: SQLAlchemy's costs as much again as a short query.
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")

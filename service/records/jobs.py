@@ -15,6 +15,7 @@ from service.jobs import Event, EventKind, Job, Kind, NewJob, SlotKind, Status, 
 from service.records.database import Database
 from service.records.history import begin, record_status
 from service.records.tables import curve_points, events, idempotency_keys, jobs, transitions
+from service.records.together import Together
 
 _JOB_FIELDS = tuple(field.name for field in fields(Job))
 
@@ -42,6 +43,16 @@ class JobRecords:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._submit = Together(self._insert_all)
+
+    def submit(self, new: NewJob) -> tuple[Job, QueuePlace]:
+        """Insert a queued job, in one transaction with those that come in at the same time; its place too."""
+        return self._submit(new)
+
+    def _insert_all(self, asked: Sequence[NewJob]) -> list[tuple[Job, QueuePlace]]:
+        with self._database.write() as connection:
+            made = [insert_job(connection, new) for new in asked]
+            return [(job, QueuePlace(_ahead_of(connection, job) + 1, job.priority)) for job in made]
 
     def repeated(self, idempotency_key: str, body_digest: str) -> Job | None:
         """The job that an earlier request with this key and body made, or None.
@@ -216,17 +227,21 @@ def _positions(connection: Connection, slot: SlotKind, of: Sequence[Job]) -> Ite
     """
     ranked = sorted(of, key=lambda job: (-job.priority, job.seq))
     best, worst = ranked[0], ranked[-1]
-    at = {"slot": slot.value, "best": best.priority, "first": best.seq}
-    count = connection.execute(_AHEAD, at).scalar_one()
-    if len(of) == 1:
-        yield best.id, count + 1
-        return
+    count = _ahead_of(connection, best)
+    between = {"best": best.priority, "first": best.seq, "worst": worst.priority, "last": worst.seq}
     wanted = {job.id for job in of}
-    line = connection.execute(_LINE, {**at, "worst": worst.priority, "last": worst.seq}).scalars()
+    line = connection.execute(_LINE, {"slot": slot.value, **between}).scalars()
     # A job that a worker has taken since stands in no line.
     for place, job_id in enumerate(line, start=count + 1):
         if job_id in wanted:
             yield job_id, place
+
+
+def _ahead_of(connection: Connection, job: Job) -> int:
+    """How many waiting jobs of the same kind of slot go before this one."""
+    at = {"slot": job.kind.slot.value, "best": job.priority, "first": job.seq}
+    count: int = connection.execute(_AHEAD, at).scalar_one()
+    return count
 
 
 _IN_LINE = and_(jobs.c.slot == bindparam("slot"), jobs.c.status == Status.QUEUED.value)

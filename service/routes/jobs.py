@@ -61,23 +61,27 @@ async def submit(
 
 
 def _submit(here: Context, raw: bytes, idempotency_key: str | None) -> JobBody:
+    if idempotency_key is not None:
+        return _submit_once(here, raw, idempotency_key)
+    job, place = here.records.jobs.submit(new_training_job(read_document(raw), here.records.datasets))
+    here.ringer.ask(job.id)
+    return job_body(job, [Transition(Status.QUEUED, 0, "", job.created_at)], place)
+
+
+def _submit_once(here: Context, raw: bytes, idempotency_key: str) -> JobBody:
     digest = "sha256:" + hashlib.sha256(raw).hexdigest()
     # A repeat is answered whatever has become of its data set since.
-    known = here.records.jobs.repeated(idempotency_key, digest) if idempotency_key is not None else None
-    if known is not None:
-        return _body(here, known)
-    new = new_training_job(read_document(raw), here.records.datasets)
-    job = here.records.jobs.create(new, idempotency_key=idempotency_key, body_digest=digest)
-    if job.id != new.id:  # the same key came in twice at once
-        return _body(here, job)
-    here.ringer.ask(job.id)
+    job = here.records.jobs.repeated(idempotency_key, digest)
+    if job is None:
+        new = new_training_job(read_document(raw), here.records.datasets)
+        job = here.records.jobs.create(new, idempotency_key=idempotency_key, body_digest=digest)
+        here.ringer.ask(job.id)
     try:
-        place = here.records.jobs.queue_place(job)
+        return _body(here, job)
     except DatabaseUnavailableError as error:
         # The job is committed, so it is accepted; the answer does without what can't be read just now.
-        log.warning("job_accepted_without_its_place", job_id=job.id, error=str(error))
-        place = None
-    return job_body(job, [Transition(Status.QUEUED, 0, "", job.created_at)], place)
+        log.warning("job_accepted_without_history", job_id=job.id, error=str(error))
+        return job_body(job, [], None)
 
 
 @router.get("/jobs", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))

@@ -8,7 +8,6 @@ import pytest
 import sqlalchemy
 
 from service.records import Records
-from tests.acceptance.stack import wait_for
 
 
 @pytest.fixture
@@ -23,12 +22,8 @@ def two(tmp_path: Path) -> Iterator[tuple[Records, Records]]:
 def test_a_migration_waits_for_a_writer_that_is_at_work(two: tuple[Records, Records]) -> None:
     """One that only reads at first would fail at its first table: what it read is old by then."""
     writer, migrated = two
-    asked: list[str] = []
-    sqlalchemy.event.listen(
-        migrated.database.engine,
-        "before_cursor_execute",
-        lambda _connection, _cursor, statement, *_: asked.append(statement.strip().upper()),
-    )
+    begins = threading.Event()
+    sqlalchemy.event.listen(migrated.database.engine, "begin", lambda _: begins.set(), insert=True)
     failed: list[BaseException] = []
 
     def migrate() -> None:
@@ -41,7 +36,7 @@ def test_a_migration_waits_for_a_writer_that_is_at_work(two: tuple[Records, Reco
     with writer.database.write() as connection:
         connection.execute(sqlalchemy.text("CREATE TABLE another (x INTEGER)"))
         thread.start()
-        wait_for(lambda: any(text.startswith(("BEGIN IMMEDIATE", "CREATE")) for text in asked), 10)
+        assert begins.wait(timeout=10)
     thread.join(timeout=20)
     assert failed == []
     assert migrated.jobs.get("job_1") is None  # the table is there
