@@ -23,7 +23,12 @@ def test_a_migration_waits_for_a_writer_that_is_at_work(two: tuple[Records, Reco
     """One that only reads at first would fail at its first table: what it read is old by then."""
     writer, migrated = two
     begins = threading.Event()
-    sqlalchemy.event.listen(migrated.database.engine, "begin", lambda _: begins.set(), insert=True)
+
+    def begin(connection: sqlalchemy.Connection) -> None:
+        if connection.engine is migrated.database.engine:
+            begins.set()
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "begin", begin)  # before the engine's own, which waits
     failed: list[BaseException] = []
 
     def migrate() -> None:
@@ -37,6 +42,7 @@ def test_a_migration_waits_for_a_writer_that_is_at_work(two: tuple[Records, Reco
         connection.execute(sqlalchemy.text("CREATE TABLE another (x INTEGER)"))
         thread.start()
         assert begins.wait(timeout=10)
+    sqlalchemy.event.remove(sqlalchemy.Engine, "begin", begin)
     thread.join(timeout=20)
     assert failed == []
     assert migrated.jobs.get("job_1") is None  # the table is there
