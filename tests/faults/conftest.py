@@ -11,8 +11,15 @@ from tests.faults.run import home
 from tests.faults.scene import SLOW_STEP_S, Scene, WallClock, compile_wallclock
 
 
+@pytest.fixture
+def scene(fleet_of_module: Scene) -> Iterator[Scene]:
+    """The module's fleet, in which nobody is held when a test is over."""
+    yield fleet_of_module
+    fleet_of_module.let_go()
+
+
 @pytest.fixture(scope="module")
-def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
+def fleet_of_module(request: pytest.FixtureRequest) -> Iterator[Scene]:
     """A fleet of two workers, which the tests of a module share; on `DATABASE` of the module."""
     with home(None) as folder:
         witnessed = {

@@ -66,6 +66,11 @@ class Scene:
         assert answer.status_code == 202, answer.text
         return self.accepted(answer.json()["id"], which, epochs)
 
+    @property
+    def known(self) -> set[str]:
+        """The jobs that were accepted so far."""
+        return set(self._alike)
+
     def accepted(self, job: str, which: int = 0, epochs: int = 2) -> str:
         """Expect of this job the weights of every other with its spec."""
         self._alike[job] = f"spec {which}, {epochs} epochs"
@@ -193,6 +198,11 @@ class Scene:
         """Let it go on; after its death, make room for the next."""
         (self._holds / f"{point}.held").unlink(missing_ok=True)
 
+    def let_go(self) -> None:
+        """Disarm every point, and let go on whoever is held: the next test must not meet them."""
+        for file in self._holds.iterdir():
+            file.unlink(missing_ok=True)
+
     def sighting(self, line: Line) -> Sighting:
         """The attempt that a process in this line worked for."""
         if line.job is not None and line.attempt is not None:
@@ -247,7 +257,8 @@ class Scene:
             "broken curves": evidence.broken_curves(recorded, self._alike),
             "differing weights": evidence.differing_weights(Recorded.read(url), store, self._alike),
         }
-        assert {promise: list(map(str, each)) for promise, each in found.items() if each} == {}
+        broken = {promise: list(map(str, each)) for promise, each in found.items() if each}
+        assert not broken, broken
 
     def _client(self, api: int, timeout_s: float) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.fleet.token}"}
