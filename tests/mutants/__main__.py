@@ -7,6 +7,7 @@ guard whose test still passes is a promise that nobody watches; the exit code is
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
@@ -15,6 +16,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import psutil
 
 from tests.mutants.guards import GUARDS, Guard
 
@@ -59,6 +62,7 @@ def _is_missed(guard: Guard, copy: Path) -> bool:
         ran = _run(copy, guard.test)
     finally:
         file.write_text(whole)
+        _end_leftovers(copy)
     failed = re.findall(r"^FAILED (\S+)", ran.stdout, re.MULTILINE)
     # An error in the file itself (1 test failed to be collected: code 2) shows nothing about the guard.
     missed = ran.returncode == 1 and bool(failed)
@@ -88,6 +92,14 @@ def _run(copy: Path, *tests: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def _end_leftovers(copy: Path) -> None:
+    """End what outlived its test: without its guard a child may do that."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("PYTHONPATH", "").startswith(str(copy)):
+                process.kill()
 
 
 def _say(text: str) -> None:
