@@ -47,7 +47,8 @@ def write_weights(model: keras.Model, destination: Path) -> str:
 
 def _claim_room(model: keras.Model, destination: Path) -> None:
     """Have the file system give the room before: HDF5 crashes (SIGSEGV) when it finds none at its close."""
-    variables = [*model.variables, *(model.optimizer.variables if model.optimizer else ())]
+    optimizer = getattr(model, "optimizer", None)  # of a compiled model
+    variables = [*model.variables, *(optimizer.variables if optimizer else ())]
     size_bytes = sum(variable.numpy().nbytes + HDF5_BYTES_EACH for variable in variables) + HDF5_BYTES_EACH
     with destination.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, size_bytes)
