@@ -8,7 +8,8 @@ import pytest
 
 from tests.faults.fleet import Fleet
 from tests.faults.run import home
-from tests.faults.scene import SLOW_STEP_S, Scene, WallClock, compile_wallclock
+from tests.faults.scene import SLOW_STEP_S, Scene
+from tests.faults.wallclock import WallClock, compile_wallclock
 
 
 @pytest.fixture

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import resource
-import shutil
 import signal
-import struct
-import subprocess
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -15,19 +12,18 @@ from typing import Any, TypeVar
 
 import httpx
 import psutil
+from sqlalchemy.exc import OperationalError
 
 from serving.store import Store
 from tests.faults import evidence
 from tests.faults.customer import ENDED, wait_until_read
 from tests.faults.evidence import Recorded
-from tests.faults.fleet import Fleet, Ship, signal_quietly
+from tests.faults.fleet import Fleet, signal_quietly
 from tests.faults.journal import Board, Journal, Line, Sighting
 from tests.faults.mayhem import wait_tick
 from tests.faults.specs import digits, specs
 
 WITHIN_S = 90.0
-STEPS_AN_EPOCH = 45
-"""1,797 digits, four fifths of them to train, 32 a batch."""
 SLOW_STEP_S = 0.02
 """So long every training step takes besides, so that a moment within an epoch can be met."""
 
@@ -65,6 +61,20 @@ class Scene:
         answer = self.post(spec(which, epochs=epochs, **changes))
         assert answer.status_code == 202, answer.text
         return self.accepted(answer.json()["id"], which, epochs)
+
+    def occupy(self, **changes: Any) -> list[str]:
+        """Have every worker in the midst of a job, held at its first validation until `resume`."""
+        jobs = [self.submit(**changes) for _ in self.fleet.workers]
+        for job in jobs:
+            self.arm("validating", job)
+        for job in jobs:
+            self.held("validating", job)
+        return jobs
+
+    def resume(self, jobs: Collection[str]) -> None:
+        """Let the jobs of `occupy` go on."""
+        for job in jobs:
+            self.release("validating", job)
 
     @property
     def known(self) -> set[str]:
@@ -170,33 +180,45 @@ class Scene:
 
     def rows_of(self, model: str) -> list[str]:
         """The jobs that the records hold of this model."""
-        recorded = Recorded.read(self.fleet.settings.effective_database_url)
+        recorded = self.recorded()
         return [row["id"] for row in recorded.jobs if row["name"] == model]
+
+    def recorded(self) -> Recorded:
+        """The records, as soon as the database answers."""
+
+        def read() -> Recorded | None:
+            try:
+                return Recorded.read(self.fleet.settings.effective_database_url)
+            except OperationalError:
+                return None
+
+        return self.until(read, within_s=30)
 
     # Holding, striking.
 
-    def arm(self, point: str) -> None:
-        """Have the next process that comes to this point of the witness stand still there."""
-        (self._holds / point).touch()
+    def arm(self, point: str, job: str = "") -> None:
+        """Have the next process that comes to this point of the witness, or this job's, stand still there."""
+        (self._holds / _name(point, job)).touch()
 
-    def held(self, point: str) -> Line:
+    def held(self, point: str, job: str = "") -> Line:
         """The process that stands still at the point."""
-        held = self._holds / f"{point}.held"
+        name = _name(point, job)
+        held = self._holds / f"{name}.held"
+        before = self._last_held.get(name, 0.0)
 
         def there() -> Line | None:
             if not held.exists():
                 return None
-            lines = (line for line in reversed(self._journal.lines) if line.facts.get("point") == point)
+            lines = (line for line in reversed(self._journal.lines) if line.facts.get("point") == name)
             return next((line for line in lines if line.t > before), None)
 
-        before = self._last_held.get(point, 0.0)
         found = self.until(there)
-        self._last_held[point] = found.t
+        self._last_held[name] = found.t
         return found
 
-    def release(self, point: str) -> None:
+    def release(self, point: str, job: str = "") -> None:
         """Let it go on; after its death, make room for the next."""
-        (self._holds / f"{point}.held").unlink(missing_ok=True)
+        (self._holds / f"{_name(point, job)}.held").unlink(missing_ok=True)
 
     def let_go(self) -> None:
         """Disarm every point, and let go on whoever is held: the next test must not meet them."""
@@ -214,10 +236,6 @@ class Scene:
         for pid in pids:
             assert pid is not None
             assert signal_quietly(pid, which), f"{pid} was gone before it could get {which.name}"
-
-    def ship(self, pid: int | None) -> Ship:
-        """The process of the fleet with this number."""
-        return next(ship for ship in self.fleet.ships.values() if ship.alive and ship.pid == pid)
 
     def everything(self, which: signal.Signals) -> None:
         """Strike whatever belongs to the fleet, children and their children too."""
@@ -238,8 +256,7 @@ class Scene:
         """What holds of every job: no overlap, no gap, one version of a success and none of anything else."""
         store = Store(self.fleet.settings.store_root)
         self.until(lambda: not store.staged(), within_s=20)
-        url = self.fleet.settings.effective_database_url
-        recorded = Recorded.read(url)
+        everything = recorded = self.recorded()
         published = {row["job_id"] for row in recorded.versions if row["status"] == "published"}
         recorded = replace(recorded, jobs=[row for row in recorded.jobs if row["id"] in jobs])
         lines = [line for line in self._journal.lines if line.job in jobs]
@@ -252,10 +269,10 @@ class Scene:
             "event gaps": evidence.event_gaps(
                 recorded, evidence.kept_events(self.fleet.settings.jobs_folder, jobs)
             ),
-            "published twice": evidence.published_twice(Recorded.read(url), store),
+            "published twice": evidence.published_twice(everything, store),
             "published in vain": sorted((published & set(jobs)) - done),
             "broken curves": evidence.broken_curves(recorded, self._alike),
-            "differing weights": evidence.differing_weights(Recorded.read(url), store, self._alike),
+            "differing weights": evidence.differing_weights(everything, store, self._alike),
         }
         broken = {promise: list(map(str, each)) for promise, each in found.items() if each}
         assert not broken, broken
@@ -268,52 +285,8 @@ class Scene:
         )
 
 
-class WallClock:
-    """The wall clocks of some processes of a fleet, which a test can step while they run."""
-
-    def __init__(self, scene: Scene, library: Path) -> None:
-        self._scene = scene
-        self._library = library
-
-    def take(self, *names: str) -> None:
-        """Start these again with a clock of their own, which their children share."""
-        ships = [self._scene.fleet.ships[name] for name in names]
-        for name, ship in zip(names, ships, strict=True):
-            self._file(name).write_bytes(struct.pack("<q", 0))
-            ship.variables = clock_variables(self._library, self._file(name))
-            self._scene.strike(signal.SIGTERM, ship.pid)
-        before = {ship.line.name: ship.starts for ship in ships}
-        fleet = self._scene.fleet
-        self._scene.until(lambda: all(ship.starts > before[ship.line.name] for ship in ships))
-        self._scene.until(fleet.ready)
-
-    def step(self, seconds: int, *names: str) -> None:
-        """From now on their wall clocks are off by so many seconds."""
-        for name in names:
-            with self._file(name).open("r+b") as file:
-                file.write(struct.pack("<q", seconds))
-
-    def _file(self, name: str) -> Path:
-        return self._scene.fleet.home / f"wallclock-{name}"
-
-
-def clock_variables(library: Path, file: Path) -> dict[str, str]:
-    """What a process is started with so that its wall clock, and its children's, follow the file."""
-    return {"PYTHON_FAULTS_PRELOAD": str(library), "PYTHON_FAULTS_WALLCLOCK": str(file)}
-
-
-def compile_wallclock(folder: Path) -> Path:
-    """Build the library; any C compiler will do."""
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    assert compiler, (
-        "the wall clock of a running process is stepped by a small C library: install a C compiler"
-    )
-    library = folder / "wallclock.so"
-    source = Path(__file__).with_name("wallclock.c")
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source], check=True
-    )
-    return library
+def _name(point: str, job: str) -> str:
+    return f"{point}@{job}" if job else point
 
 
 def spec(which: int = 0, *, epochs: int = 2, **changes: Any) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from datetime import datetime
 
 import pytest
 
-from tests.faults.scene import Scene, WallClock, reasons, spec
+from tests.faults.fleet import LEASE_S
+from tests.faults.scene import Scene, reasons, spec
+from tests.faults.wallclock import WallClock
 
 pytestmark = pytest.mark.timeout(180)
 HOUR_S = 3600
@@ -111,19 +113,18 @@ def test_everything_killed_at_once_goes_on_where_it_was(scene: Scene) -> None:
 @pytest.mark.parametrize("step_s", [HOUR_S, pytest.param(-HOUR_S, marks=pytest.mark.full)])
 def test_the_wall_clock_of_a_worker_may_step_by_an_hour(scene: Scene, clock: WallClock, step_s: int) -> None:
     clock.take("worker")
-    running = [scene.submit(limits={"max_runtime_s": 600}) for _ in range(2)]
+    running = scene.occupy(epochs=1, limits={"max_runtime_s": 600})
     waiting = scene.submit(epochs=1, limits={"max_pending_s": 600})
-    seen = [scene.training(job, steps=10) for job in running]
     assert scene.job(waiting)["status"] == "queued"
     clock.step(step_s, "worker")
     try:
+        scene.rest(LEASE_S)
+        scene.resume(running)
         bodies = [scene.succeeded(job) for job in (*running, waiting)]
     finally:
         clock.step(0, "worker")
     # The proof that the worker's own clock went wrong under it: it says when its job ended.
-    mine = next(each.job for each in seen if each.worker == scene.fleet.ships["worker"].pid)
-    ran_s = seconds_from_start(next(body for body in bodies if body["id"] == mine))
-    assert abs(ran_s - step_s) < 120
+    assert any(abs(seconds_from_start(body) - step_s) < 120 for body in bodies[:2])
     scene.judge(*running, waiting)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from serving.store import Store
-from tests.faults.evidence import Recorded
 from tests.faults.journal import Line
 from tests.faults.scene import Scene
 
@@ -20,7 +19,7 @@ CNN = 1
 
 def versions_of(scene: Scene, job: str) -> tuple[list[str], list[str]]:
     """The published versions that the records and the store hold of this job."""
-    recorded = Recorded.read(scene.fleet.settings.effective_database_url)
+    recorded = scene.recorded()
     rows = [
         f"{row['model']}/{row['number']}"
         for row in recorded.versions

@@ -70,14 +70,14 @@ def test_an_api_killed_between_commit_and_bell_has_taken_the_job(scene: Scene) -
 
 
 def test_redis_wiped_while_a_job_waits_and_others_run_is_not_noticed(scene: Scene) -> None:
-    running = [scene.submit() for _ in range(2)]
+    running = scene.occupy()
     waiting = scene.submit(epochs=1)
-    for job in running:
-        scene.training(job, steps=10)
     assert scene.job(waiting)["status"] == "queued"
     redis = scene.fleet.ships["redis"]
     scene.strike(signal.SIGKILL, redis.pid)
     scene.fleet.rest(redis, 2)
+    scene.rest(1)
+    scene.resume(running)
     for job in (*running, waiting):
         scene.succeeded(job)
     assert redis.alive

@@ -114,16 +114,21 @@ class Witness:
     def hold(self, point):
         """Stand still where somebody asked for it by a file of this name, until it is gone or we are.
 
-        One process alone gets to rename the file, so one alone is held.
+        `<point>` is for whoever comes first, `<point>@<job>` for that job. One process alone gets to rename
+        the file, so one alone is held.
         """
         if HOLDS is None:
             return
-        held = f"{HOLDS}/{point}.held"
-        try:
-            rename(f"{HOLDS}/{point}", held)
-        except FileNotFoundError:
-            return
-        self.write("held", point=point)
+        for name in (point, f"{point}@{self._job}"):
+            held = f"{HOLDS}/{name}.held"
+            try:
+                rename(f"{HOLDS}/{name}", held)
+            except FileNotFoundError:
+                continue
+            self._stand_still(name, held)
+
+    def _stand_still(self, name, held):
+        self.write("held", point=name)
         until = time.monotonic() + LONGEST_HOLD_S
         while os.access(held, os.F_OK) and time.monotonic() < until:
             time.sleep(0.01)
