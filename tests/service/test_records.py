@@ -106,7 +106,7 @@ def test_events_are_numbered_without_gaps_and_stored_once(records: Records) -> N
     job = records.jobs.create(new())
     held = claim(records)
     assert records.claims.append(held, [progress(1, epoch=1), metric(2, 1)])
-    assert records.claims.append(held, [metric(2, 1), progress(3, epoch=2)])
+    assert records.claims.append(held, [progress(1, epoch=1), metric(2, 1), progress(3, epoch=2)])
     events = records.jobs.events(job.id)
     assert [event.n for event in events] == list(range(1, len(events) + 1))
     kinds = [event.kind.value for event in events]
@@ -123,6 +123,8 @@ def test_a_second_attempt_adds_no_point_of_the_curves_twice(records: Records) ->
     assert again.job.attempt == 2
     records.claims.append(again, [metric(1, 2), metric(2, 3)])
     assert [point["epoch"] for point in records.jobs.curves(job.id)] == [1, 2, 3]
+    told = [event.data["epoch"] for event in records.jobs.events(job.id) if event.kind == "metric"]
+    assert told == [1, 2, 3]
 
 
 def test_leftovers_of_a_dead_attempt_are_stored_under_its_number(records: Records) -> None:
