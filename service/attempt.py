@@ -91,7 +91,7 @@ class SupervisorChannel:
         for line in self._orders:
             message = json.loads(line)
             if "order" in message:
-                self._order = Order.read(Path(message["order"]))
+                self._order = _read_order(Path(message["order"]))
                 self._leave_at = self._order.leave_at
                 self._arm()
                 threading.Thread(target=self._watch_lease, name="lease", daemon=True).start()
@@ -141,6 +141,16 @@ def main() -> int:
     else:
         channel.end(Ending.DONE, data=outcome)
     return 0
+
+
+def _read_order(path: Path) -> Order:
+    """Read the order, or end this process: whoever gave it would wait for ever."""
+    try:
+        return Order.read(path)
+    except (OSError, ValueError, TypeError):
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+        os._exit(1)
 
 
 def _log_to(path: Path) -> None:

@@ -57,6 +57,8 @@ class Departure:
     """At the last look, for what is told of `OUT_OF_MEMORY`."""
     peak_memory_bytes: int = 0
     """The most that was seen, its own children included."""
+    unstored: bool = False
+    """Whether something that it told may be in no record yet."""
 
 
 class Attendance:
@@ -105,7 +107,7 @@ class Attendance:
         next_look = boot_clock()
         outcome: Line | None = None
         unstored: list[Line] = []
-        closed = fenced = False
+        closed = was_gone = fenced = False
         while True:
             lines, nudged, ended = self._receive(min(next_beat, next_look) - boot_clock())
             closed = closed or ended
@@ -124,24 +126,35 @@ class Attendance:
                 self._log.warning("database_unavailable", error=str(error))
             if boot_clock() >= next_look:
                 next_look = boot_clock() + LOOK_EVERY_S
+                # When it has ended, a process of its own may still hold the events open; what it told is in.
+                closed = closed or was_gone
+                was_gone = not child.alive
                 vitals.look()
                 self._mind_the_time(child)
 
-            def departed(end: End, said: Line | None = None) -> Departure:
-                return Departure(end, said, vitals.memory_bytes, vitals.peak_memory_bytes)
-
             if fenced or boot_clock() >= self._lease_until:
-                return departed(End.FENCED)
+                return self._departure(End.FENCED, vitals, unstored)
             # Nothing comes after the outcome; waiting for TensorFlow to unload would cost a second.
             if (closed or outcome is not None) and not unstored:
-                return departed(End.ENDED, outcome)
+                return self._departure(End.ENDED, vitals, unstored, outcome)
             if limit_bytes is not None and vitals.memory_bytes > limit_bytes:
-                return departed(End.OUT_OF_MEMORY)
+                return self._departure(End.OUT_OF_MEMORY, vitals, unstored)
             if vitals.stopped_s > self._site.settings.lease_s:
-                return departed(End.FROZEN)
+                return self._departure(End.FROZEN, vitals, unstored)
             if self._kill_at is not None and boot_clock() >= self._kill_at:
                 self._log.warning("child_killed", reason="it did not leave within its grace")
                 child.kill()
+
+    def _departure(
+        self, end: End, vitals: Vitals, unstored: Sequence[Line], outcome: Line | None = None
+    ) -> Departure:
+        return Departure(
+            end,
+            outcome,
+            memory_bytes=vitals.memory_bytes,
+            peak_memory_bytes=vitals.peak_memory_bytes,
+            unstored=bool(unstored) or not self._inbox.empty(),
+        )
 
     @property
     def _beat_every_s(self) -> float:

@@ -39,6 +39,7 @@ class Child:
         self._process = process
         self._events_fd = events_fd
         self._early = early
+        self._is_read = False
 
     @property
     def pid(self) -> int:
@@ -47,8 +48,10 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs."""
-        return self._process.poll() is None
+        """Whether it still runs. Its end is seen without reaping it: so long its group keeps its number."""
+        if self._process.returncode is not None:
+            return False
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     @staticmethod
     def spawn(slot: Slot) -> Child:
@@ -91,6 +94,7 @@ class Child:
                         inbox.put(line)
             inbox.put(b"")
 
+        self._is_read = True
         threading.Thread(target=read, name=f"events-{self._process.pid}", daemon=True).start()
 
     def say(self, **message: Any) -> None:
@@ -114,15 +118,27 @@ class Child:
     def discard(self) -> None:
         """End a child that never had an order."""
         self.kill()
-        os.close(self._events_fd)
-        self._early.close()
+        self._close()
 
-    def keep_early_words(self, log_file: Path) -> None:
-        """Write what the child said before it had its order, if it never came to write its log itself."""
-        if not log_file.exists():
-            self._early.seek(0)
-            log_file.write_bytes(self._early.read())
+    def part(self, log_file: Path) -> int:
+        """End it, and keep what it said before it had its order if it never wrote its log; its exit code.
+
+        Raises:
+            OSError: there is no room for its words; all else is done.
+        """
+        code = self.kill()
+        try:
+            if not log_file.exists():
+                self._early.seek(0)
+                log_file.write_bytes(self._early.read())
+        finally:
+            self._close()
+        return code
+
+    def _close(self) -> None:
         self._early.close()
+        if not self._is_read:  # else whoever reads closes it
+            os.close(self._events_fd)
 
     def _write(self, line: bytes) -> None:
         """Write one line whole or not at all, and never wait.
@@ -131,6 +147,8 @@ class Child:
         the pipe full is for nobody.
         """
         assert self._process.stdin is not None
+        if self._process.stdin.closed:  # it was killed
+            return
         with contextlib.suppress(BrokenPipeError, BlockingIOError):
             os.write(self._process.stdin.fileno(), line)
 

@@ -15,6 +15,7 @@ from celery import Celery
 from kombu import Exchange
 from kombu.common import Broadcast
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 BELL = "fitserve.bell"
 EVERYBODY = Exchange(BELL, type="fanout")
@@ -66,7 +67,7 @@ class Bell:
                 retry=False,
                 ignore_result=True,
             )
-        except (OperationalError, OSError) as error:
+        except (OperationalError, OSError, RedisError) as error:  # RedisError: it is full, or loading
             log.warning("bell_not_rung job_id=%s error=%s", job_id, error)
             return False
         return True

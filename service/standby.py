@@ -32,10 +32,18 @@ class Standby:
             log.warning("standby_died", slot=self.slot.name, pid=self._child.pid)
             self._child.discard()
             self._child = None
-        self._child = Child.spawn(self.slot)
+        try:
+            self._child = Child.spawn(self.slot)
+        except OSError as error:
+            # No room for one more process now: the job that runs is not to blame, and the next asks again.
+            log.warning("standby_not_started", slot=self.slot.name, error=str(error))
 
     def take(self) -> Child:
-        """The waiting child, or else a new one; from now on it is the caller's to end."""
+        """The waiting child, or else a new one; from now on it is the caller's to end.
+
+        Raises:
+            OSError: the host can start no process.
+        """
         child, self._child = self._child, None
         if child is not None and child.alive:
             return child

@@ -16,6 +16,7 @@ import structlog
 
 from service.attempt import LEFT_ALONE, error_of
 from service.attendance import CHILD_SHARE_OF_LEASE, Attendance, Departure, End, Line, events_of
+from service.child import Child
 from service.errors import DatabaseUnavailableError
 from service.jobs import Phase, Status
 from service.kind import Site, WorkKind, work_of
@@ -64,7 +65,9 @@ class Supervisor:
             if boot_clock() >= order.leave_at or not self._site.records.claims.holds(self._claim):
                 self._log.warning("attempt_fenced")
                 return
-            child = self._standby.take()
+            child = self._take()
+            if child is None:
+                return
         except DatabaseUnavailableError as error:
             self._log.warning("attempt_abandoned", reason=str(error))
             return
@@ -80,9 +83,25 @@ class Supervisor:
             outcome = {"ending": Ending.FAILED.value, "error": {**error_of(error), "retryable": True}}
             departure = Departure(End.ENDED, outcome)
         finally:
-            code = child.kill()
-            child.keep_early_words(self._attempt_folder / "log")
+            code = self._part(child)
         self._conclude(departure, left_alone=code in (LEFT_ALONE, -signal.SIGALRM))
+
+    def _take(self) -> Child | None:
+        """A child for this attempt; None, and the job waits again, if the host can start no process."""
+        try:
+            return self._standby.take()
+        except OSError as error:
+            self._log.warning("child_not_started", error=str(error))
+            reason = f"no process could be started: {error.strerror}"
+            self._site.records.claims.put_back(self._claim, reason=reason, wait_s=RETRY_FIRST_S)
+            return None
+
+    def _part(self, child: Child) -> int:
+        try:
+            return child.part(self._attempt_folder / "log")
+        except OSError as error:
+            self._log.warning("log_not_kept", error=str(error))
+            return child.kill()
 
     # What becomes of the job.
 
@@ -93,6 +112,8 @@ class Supervisor:
         outcome = departure.outcome or {}
         ending = Ending(outcome["ending"]) if outcome else None
         try:
+            if departure.unstored:
+                self._store_kept(self._claim.job.attempt)
             self._site.records.claims.set_resources(self._claim, self._used(departure))
             self._settle(departure, ending, outcome, left_alone=left_alone)
         except DatabaseUnavailableError as error:
@@ -235,22 +256,33 @@ class Supervisor:
     def _store_leftovers(self) -> None:
         """Store what children of earlier attempts told after their supervisor had died."""
         for attempt in range(1, self._claim.job.attempt):
-            kept = self._folder / f"attempt-{attempt}" / "events.jsonl"
-            if not kept.exists():
-                continue
-            self._site.records.claims.append(self._claim, events_of(_readable(kept)), attempt=attempt)
+            self._store_kept(attempt)
+
+    def _store_kept(self, attempt: int) -> None:
+        """Store what an attempt's child kept on disk and nobody has stored yet."""
+        kept = self._folder / f"attempt-{attempt}" / "events.jsonl"
+        if kept.exists():
+            claims = self._site.records.claims
+            untold = _told_after(kept, claims.last_told(self._claim.job.id, attempt))
+            claims.append(self._claim, events_of(untold), attempt=attempt)
 
 
-def _readable(kept: Path) -> list[Line]:
-    """The lines of an events file up to the first that a kill or a power cut has spoilt."""
+def _told_after(kept: Path, n: int) -> list[Line]:
+    """The lines of an events file after number `n`, without those that a kill or a power cut has spoilt.
+
+    Read from the end: of ten days of training, only the last moments are nobody's yet.
+    """
     lines: list[Line] = []
-    for line in kept.read_bytes().splitlines(keepends=True):
+    for line in reversed(kept.read_bytes().splitlines()):
         try:
-            lines.append(json.loads(line))
+            told = json.loads(line)
         except ValueError:
-            log.warning("events_file_damaged", file=str(kept), line=len(lines) + 1)
+            log.warning("events_file_damaged", file=str(kept))
+            continue
+        if told["n"] <= n:
             break
-    return lines
+        lines.append(told)
+    return lines[::-1]
 
 
 def _last_lines(path: Path, count: int) -> str:

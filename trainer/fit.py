@@ -326,4 +326,4 @@ def _keeps_best(callback: CallbackSpec) -> bool:
 
 
 def _at(history: Mapping[str, list[float]], index: int) -> dict[str, float]:
-    return {name: values[index] for name, values in history.items() if values}
+    return metrics_of({name: values[index] for name, values in history.items() if values})

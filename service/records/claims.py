@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.jobs import EventKind, Job, Phase, SlotKind, Status
@@ -113,6 +113,14 @@ class Claims:
                 .returning(jobs.c.cancel_requested)
             ).first()
         return Beat(cancel_requested=row.cancel_requested) if row else None
+
+    def last_told(self, job_id: str, attempt: int) -> int:
+        """The number of the last event of this attempt's child that is stored; 0 if none is."""
+        query = select(func.max(events.c.child_n)).where(
+            events.c.job_id == job_id, events.c.attempt == attempt
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).scalar() or 0
 
     def append(self, claim: Claim, told: Sequence[ChildEvent], *, attempt: int | None = None) -> bool:
         """Store what a child told, once each, in order; False when the job is somebody else's by now.
@@ -253,6 +261,7 @@ REQUEUED = (
     jobs.c.since,
     jobs.c.since_boot,
     jobs.c.lease_until,
+    jobs.c.lease_boot,
     jobs.c.ran_s,
 )
 """The columns that `requeue` reads."""
@@ -269,9 +278,10 @@ def requeue(
 ) -> None:
     """Let a held row wait again inside the caller's transaction; whoever held it is fenced from here on."""
     ran_s = 0.0
-    if row.since is not None and row.since_boot == now.boot:
-        # A worker that fell silent is believed to have worked to the end of its lease.
-        ran_s = max(0.0, min(now.seconds, row.lease_until or now.seconds) - row.since)
+    if row.since is not None and row.lease_until is not None and row.since_boot == row.lease_boot:
+        # A worker that fell silent, or its host, is believed to have worked to the end of its lease.
+        until = min(now.seconds, row.lease_until) if now.boot == row.lease_boot else row.lease_until
+        ran_s = max(0.0, until - row.since)
     connection.execute(
         update(jobs)
         .where(jobs.c.id == row.id)

@@ -1,0 +1,262 @@
+"""What an attempt survives on a host in trouble: no process, no room, no database, a broken child."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import sqlite3
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from service.child import Child
+from service.errors import DatabaseUnavailableError
+from service.jobs import Limits, SlotKind, Status
+from service.kind import Site
+from service.processes import find_redis
+from service.protocol import Order, boot_clock
+from service.queue import Bell, Ringer, celery_app
+from service.records import Records
+from service.records.database import Instant
+from service.settings import Settings
+from service.slots import SHORT, Slot
+from service.standby import Standby
+from service.supervisor import Supervisor
+from service.worker import Worker
+from serving.store import Store
+from tests.acceptance.stack import wait_for
+from tests.service.workbench import child_that, claim, new, put_tiny, supervise
+
+CPU = Slot("cpu", SlotKind.DEVICE)
+DONE_BADLY = (
+    "tell(9, 'outcome', ending='failed', peak_memory_bytes=1,"
+    " error={'code': 'nan_loss', 'detail': 'x', 'retryable': False})\n"
+)
+TOO_MANY = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+@pytest.fixture
+def here(local: Settings, own_records: Records) -> Site:
+    return Site(local, own_records, Store(local.store_root))
+
+
+@pytest.fixture
+def train(here: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def start(does: str, **limits: float):
+        child_that(monkeypatch, tmp_path, does)
+        put_tiny(here.records)
+        return here.records.jobs.create(new(limits=Limits(**limits)))
+
+    return start
+
+
+def found(site: Site, job):
+    return site.records.jobs.get(job.id)
+
+
+def in_thread(supervisor: Supervisor) -> threading.Thread:
+    thread = threading.Thread(target=supervisor.run, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_next_child_that_can_not_be_started_does_not_end_the_running_one(here, train, monkeypatch) -> None:
+    """EAGAIN for the standby, spawned after the first step, is no fault of the job that runs."""
+    job = train("tell(1, 'progress', epoch=1, fraction=0.5)\n" + DONE_BADLY, max_attempts=1)
+    standby = Standby(CPU, warm=True)
+    standby._child = Child.spawn(CPU)
+    monkeypatch.setattr(Child, "spawn", staticmethod(lambda _slot: (_ for _ in ()).throw(TOO_MANY)))
+    Supervisor(claim(here.records), standby, here).run()
+    assert found(here, job).error["code"] == "nan_loss", found(here, job).error
+
+
+def test_a_host_that_can_start_no_process_is_no_death_of_the_job(here, train, monkeypatch) -> None:
+    job = train("")
+
+    def spawn(slot):
+        raise TOO_MANY
+
+    monkeypatch.setattr(Child, "spawn", staticmethod(spawn))
+    supervise(claim(here.records), here, CPU)
+    now = found(here, job)
+    assert (now.status, now.deaths) == (Status.QUEUED, 0)
+
+
+def test_a_child_that_can_not_read_its_order_ends(tmp_path: Path) -> None:
+    """Else its supervisor beats for it for ever, and the job never ends."""
+    child = Child.spawn(SHORT)
+    try:
+        child.say(order=str(tmp_path / "nowhere" / "order.json"))
+        wait_for(lambda: not child.alive, 30)
+    finally:
+        child.discard()
+
+
+def test_an_attempt_ends_with_its_leader_though_a_process_of_its_own_lives(here, train) -> None:
+    """A forked process (multiprocessing, a plugin) holds the events' descriptor open."""
+    job = train("if os.fork() == 0:\n    signal.pause()\nos._exit(3)\n", max_attempts=1)
+    supervisor = Supervisor(claim(here.records), Standby(CPU, warm=False), here)
+    thread = in_thread(supervisor)
+    thread.join(timeout=8)
+    hangs = thread.is_alive()
+    if hangs:
+        here.records.jobs.cancel(job.id)
+        supervisor.nudge()
+        thread.join(timeout=10)
+    assert not hangs
+
+
+def test_an_attempt_that_finds_the_disk_full_leaves_no_descriptor_open(here, train, monkeypatch) -> None:
+    train("", max_attempts=100)
+
+    def write(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Order, "write", write)
+    monkeypatch.setattr("service.supervisor.RETRY_FIRST_S", 0.0)
+    supervise(claim(here.records), here, CPU)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        supervise(claim(here.records), here, CPU)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+def test_words_that_the_disk_does_not_take_do_not_keep_the_job(here, train, monkeypatch) -> None:
+    """Else it lies until its lease is lost, uncounted, without a back-off, again and again."""
+    job = train("")
+
+    def write(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    with contextlib.suppress(OSError):
+        supervise(claim(here.records), here, CPU)
+    assert found(here, job).status is Status.QUEUED
+
+
+def test_a_word_to_a_child_that_was_killed_is_for_nobody(here, train) -> None:
+    """A beat may come between the kill at the end of its grace and the end of its events."""
+    train("signal.pause()\n")
+    child = Child.spawn(CPU)
+    child.kill()
+    child.say(leave_at=boot_clock() + 60)
+    child.discard()
+
+
+def test_what_a_child_told_before_the_memory_cap_killed_it_is_kept(here, train, monkeypatch) -> None:
+    job = train(
+        "held = bytearray(b'x') * 200_000_000\n"
+        "events = open(order['attempt_folder'] + '/events.jsonl', 'w')\n"
+        "events.write(json.dumps({'n': 1, 'at': 0.0, 'event': 'log', 'data': {'message': 'told'}}) + '\\n')\n"
+        "events.close()\n"
+        "tell(1, 'log', message='told')\nsignal.pause()\n",
+        memory_bytes=100_000_000,
+    )
+    claims = here.records.claims
+    append, calls = claims.append, []
+
+    def away_once(held, told, **kwargs):
+        calls.append(1)
+        if len(calls) == 1:
+            raise DatabaseUnavailableError("away")
+        return append(held, told, **kwargs)
+
+    monkeypatch.setattr(claims, "append", away_once)
+    supervise(claim(here.records), here, CPU)
+    assert found(here, job).error["code"] == "out_of_memory"
+    messages = [event.data.get("message") for event in here.records.jobs.events(job.id)]
+    assert "told" in messages
+
+
+def test_the_run_time_before_a_reboot_counts_too(own_records: Records, monkeypatch) -> None:
+    """Else a job on a host that reboots each night never reaches limits.max_runtime_s."""
+    put_tiny(own_records)
+    job = own_records.jobs.create(new(limits=Limits(max_runtime_s=1000)))
+    monkeypatch.setattr(own_records.database, "now", lambda _: Instant(1000.0, "monday"))
+    held = claim(own_records)
+    monkeypatch.setattr(own_records.database, "now", lambda _: Instant(1900.0, "monday"))
+    assert own_records.claims.beat(held, 12.0)
+    monkeypatch.setattr(own_records.database, "now", lambda _: Instant(5.0, "tuesday"))
+    own_records.recovery.recover()
+    assert own_records.jobs.get(job.id).ran_s >= 900
+
+
+def test_a_worker_leaves_in_time_though_the_database_is_locked(local, own_records, train) -> None:
+    train("signal.pause()\n")
+    worker = Worker(local, Bell(celery_app(local.effective_broker_url)))
+    worker.start()
+    wait_for(lambda: worker._supervised, 10)
+    time.sleep(0.5)
+    other = sqlite3.connect(own_records.database.url.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    stopping = threading.Thread(target=worker.stop, daemon=True)
+    begun = boot_clock()
+    stopping.start()
+    stopping.join(timeout=8)
+    late = stopping.is_alive()
+    other.execute("ROLLBACK")
+    other.close()
+    stopping.join(timeout=40)
+    assert not late, f"it took {boot_clock() - begun:.1f} s"
+
+
+def test_a_full_redis_does_not_silence_the_ringer(tmp_path: Path) -> None:
+    """`OOM command not allowed` is neither OperationalError nor OSError."""
+    socket = tmp_path / "s"
+    redis = subprocess.Popen(
+        [find_redis(), "--save", "", "--port", "0", "--unixsocket", str(socket), "--maxmemory", "1"],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(socket.exists, 10)
+        ringer = Ringer(Bell(celery_app(f"redis+socket://{socket}")))
+        ringer.ask("job_1")
+        ringer._thread.join(timeout=3)
+        alive = ringer._thread.is_alive()
+        ringer.close()
+        assert alive
+    finally:
+        redis.kill()
+        redis.wait()
+
+
+def test_an_attempt_of_a_job_with_a_long_history_begins_within_its_lease(here, train, monkeypatch) -> None:
+    """A progress line a second, ten days: all that is stored already must not be read anew."""
+    job = train(DONE_BADLY)
+    held = claim(here.records)
+    folder = here.settings.jobs_folder / job.id / "attempt-1"
+    folder.mkdir(parents=True)
+    line = {
+        "n": 1,
+        "at": 1e9,
+        "event": "progress",
+        "data": {
+            "epoch": 1,
+            "epochs": 10,
+            "step": 1,
+            "steps": 1000,
+            "metrics": {"loss": 0.123456, "mae": 0.123456},
+            "fraction": 0.123456,
+            "estimated_finish_at": "2026-01-01T00:00:00.000Z",
+        },
+    }
+    with (folder / "events.jsonl").open("w") as file:
+        for n in range(1, 864_001):
+            line["n"] = n
+            file.write(json.dumps(line) + "\n")
+    # Stored already: only the newest row matters to `append`.
+    with here.records.database.write() as connection:
+        from service.jobs import EventKind
+        from service.records.history import append_event
+
+        append_event(connection, job.id, EventKind.PROGRESS, line["data"], attempt=1, child_n=864_000)
+    here.records.claims.put_back(held, reason="its worker is leaving")
+    held = claim(here.records)
+    begun = boot_clock()
+    Supervisor(held, Standby(CPU, warm=False), here)._store_leftovers()
+    took = boot_clock() - begun
+    assert took < 1.0, f"{took:.1f} s; the order is void after {12 * 2 / 3:.0f} s"
