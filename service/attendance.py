@@ -65,7 +65,7 @@ class Attendance:
     """One child of one claim. `attend` runs in the slot's thread, `stop` and `nudge` in any."""
 
     def __init__(
-        self, claim: Claim, site: Site, logger: FilteringBoundLogger, *, on_steady: Callable[[], None]
+        self, claim: Claim, site: Site, logger: FilteringBoundLogger, *, on_steady: Callable[[], object]
     ) -> None:
         """Keep what is needed; `on_steady` is called once the child's work is under way."""
         self._claim = claim
@@ -111,6 +111,9 @@ class Attendance:
         while True:
             lines, nudged, ended = self._receive(min(next_beat, next_look) - boot_clock())
             closed = closed or ended
+            if self.leaving and self._kill_at is None:  # whether or not the database answers
+                child.say(stop=True)
+                self._kill_within(self._site.settings.grace_s)
             unstored += [line for line in lines if line["event"] != OUTCOME]
             self._notice_work(lines)
             outcome = next((line["data"] for line in lines if line["event"] == OUTCOME), outcome)
@@ -196,9 +199,6 @@ class Attendance:
             self.cancelled = True
             child.say(cancel=True)
             self._kill_within(min(CANCEL_GRACE_S, settings.grace_s))
-        elif self.leaving and self._kill_at is None:
-            child.say(stop=True)
-            self._kill_within(settings.grace_s)
         return True
 
     def _mind_the_time(self, child: Child) -> None:

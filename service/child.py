@@ -94,8 +94,8 @@ class Child:
                         inbox.put(line)
             inbox.put(b"")
 
-        self._is_read = True
         threading.Thread(target=read, name=f"events-{self._process.pid}", daemon=True).start()
+        self._is_read = True
 
     def say(self, **message: Any) -> None:
         """Send one message."""

@@ -22,21 +22,22 @@ class Standby:
         self._warm = warm
         self._child: Child | None = None
 
-    def prepare(self) -> None:
-        """Have a child waiting, from now on or still."""
+    def prepare(self) -> bool:
+        """Have a child waiting, from now on or still; False if the host can start none now."""
         if not self._warm:
-            return
+            return True
         if self._child is not None:
             if self._child.alive:
-                return
+                return True
             log.warning("standby_died", slot=self.slot.name, pid=self._child.pid)
             self._child.discard()
             self._child = None
         try:
             self._child = Child.spawn(self.slot)
         except OSError as error:
-            # No room for one more process now: the job that runs is not to blame, and the next asks again.
             log.warning("standby_not_started", slot=self.slot.name, error=str(error))
+            return False
+        return True
 
     def take(self) -> Child:
         """The waiting child, or else a new one; from now on it is the caller's to end.

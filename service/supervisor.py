@@ -7,6 +7,7 @@ kill the child's whole process group, so no attempt leaves anything running.
 from __future__ import annotations
 
 import json
+import mmap
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,39 +53,43 @@ class Supervisor:
         """Look at the records now: somebody may have cancelled."""
         self._attendance.nudge()
 
-    def run(self) -> None:
-        """Work on the job until it ends, goes back to the queue, or is somebody else's."""
+    def run(self) -> bool:
+        """Work on the job until it ends, goes back to the queue, or is somebody else's.
+
+        False if the host could start no process for it, and will hardly start one for the next job.
+        """
         self._log.info("attempt_started", kind=self._claim.job.kind.value)
         try:
             self._store_leftovers()
             if self._work.resume(self._claim, self._site):
                 self._log.info("attempt_ended", ending="published_before")
-                return
+                return True
             order = self._order()
             # A worker that was frozen since its claim may have lost the job: two attempts must never train.
             if boot_clock() >= order.leave_at or not self._site.records.claims.holds(self._claim):
                 self._log.warning("attempt_fenced")
-                return
+                return True
             child = self._take()
             if child is None:
-                return
+                return False
         except DatabaseUnavailableError as error:
             self._log.warning("attempt_abandoned", reason=str(error))
-            return
+            return True
         except Exception as error:
             self._log.exception("attempt_not_started")
             self._settle_failure({**error_of(error), "retryable": True})
-            return
+            return True
         try:
             child.begin(order)
             departure = self._attendance.attend(child)
         except Exception as error:
             self._log.exception("attempt_not_attended")
             outcome = {"ending": Ending.FAILED.value, "error": {**error_of(error), "retryable": True}}
-            departure = Departure(End.ENDED, outcome)
+            departure = Departure(End.ENDED, outcome, unstored=True)
         finally:
             code = self._part(child)
         self._conclude(departure, left_alone=code in (LEFT_ALONE, -signal.SIGALRM))
+        return True
 
     def _take(self) -> Child | None:
         """A child for this attempt; None, and the job waits again, if the host can start no process."""
@@ -273,15 +278,21 @@ def _told_after(kept: Path, n: int) -> list[Line]:
     Read from the end: of ten days of training, only the last moments are nobody's yet.
     """
     lines: list[Line] = []
-    for line in reversed(kept.read_bytes().splitlines()):
-        try:
-            told = json.loads(line)
-        except ValueError:
-            log.warning("events_file_damaged", file=str(kept))
-            continue
-        if told["n"] <= n:
-            break
-        lines.append(told)
+    if kept.stat().st_size == 0:
+        return lines
+    with kept.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        end = len(content)
+        while end > 0:
+            begin = content.rfind(b"\n", 0, end - 1) + 1
+            line, end = content[begin:end], begin
+            try:
+                told = json.loads(line)
+            except ValueError:
+                log.warning("events_file_damaged", file=str(kept), at_byte=begin)
+                continue
+            if told["n"] <= n:
+                break
+            lines.append(told)
     return lines[::-1]
 
 

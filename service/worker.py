@@ -111,8 +111,8 @@ class Worker:
     def _work(self, index: int, slot: Slot) -> bool:
         """Do one job if there is one; False if there was none, or it could not be asked for."""
         try:
-            self._standbys[index].prepare()
-            return self._work_once(index, slot)
+            # A slot that can start nothing claims nothing: others may.
+            return self._standbys[index].prepare() and self._work_once(index, slot)
         except DatabaseUnavailableError as error:
             log.warning("claim_failed", slot=slot.name, error=str(error))
         except Exception:
@@ -129,10 +129,9 @@ class Worker:
         try:
             if self._stopping.is_set():
                 supervisor.stop()
-            supervisor.run()
+            return supervisor.run()
         finally:
             del self._supervised[index]
-        return True
 
     def _reconcile_forever(self) -> None:
         recovery = self._site.records.recovery

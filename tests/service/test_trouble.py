@@ -260,3 +260,43 @@ def test_an_attempt_of_a_job_with_a_long_history_begins_within_its_lease(here, t
     Supervisor(held, Standby(CPU, warm=False), here)._store_leftovers()
     took = boot_clock() - begun
     assert took < 1.0, f"{took:.1f} s; the order is void after {12 * 2 / 3:.0f} s"
+
+
+def test_a_child_is_told_to_stop_though_the_database_is_away(here, train, monkeypatch, tmp_path) -> None:
+    """Else its worker leaves, and what was trained since the last checkpoint is lost."""
+    told = tmp_path / "told"
+    train(f"for line in sys.stdin:\n    if 'stop' in line:\n        open({str(told)!r}, 'w').close()\n")
+
+    def away(*args, **kwargs):
+        raise DatabaseUnavailableError("away")
+
+    supervisor = Supervisor(claim(here.records), Standby(CPU, warm=False), here)
+    monkeypatch.setattr(here.records.claims, "beat", away)
+    thread = in_thread(supervisor)
+    supervisor.stop()
+    thread.join(timeout=5)
+    was_told = told.exists()
+    thread.join(timeout=20)
+    assert was_told
+
+
+def test_a_host_that_can_start_no_process_does_not_go_through_the_whole_line(
+    local, own_records, train, monkeypatch
+) -> None:
+    """Each turn would claim the next job and put it back, with no rest between."""
+    train("")
+    jobs = [own_records.jobs.create(new()) for _ in range(30)]
+
+    def spawn(_slot):
+        raise TOO_MANY
+
+    monkeypatch.setattr(Child, "spawn", staticmethod(spawn))
+    patient = local.model_copy(update={"standby": True, "reconcile_s": 5.0})
+    worker = Worker(patient, Bell(celery_app(local.effective_broker_url)))
+    worker.start()
+    until = boot_clock() + 2.0
+    while boot_clock() < until:
+        time.sleep(0.1)
+    worker.stop()
+    tried = [job.id for job in jobs if own_records.jobs.get(job.id).attempt]
+    assert len(tried) <= 1, f"{len(tried)} of 30 jobs claimed and put back within 2 s"
