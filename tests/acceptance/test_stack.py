@@ -85,15 +85,12 @@ def test_killed_processes_come_back_and_the_job_succeeds_once(own_stack: Running
         assert events[-1].data["status"] == "succeeded"
 
 
-def test_the_api_is_ready_in_little_more_than_its_imports_take(tmp_path: Path) -> None:
-    """The best of three starts, each beside a bare import: what else the machine does slows both."""
+def test_the_api_is_ready_within_two_seconds_of_its_start(tmp_path: Path) -> None:
+    """The best of three starts: what is measured is the program, not what else the machine does."""
     environment = {**os.environ, "FITSERVE_HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-m", "service.init"], env=environment, check=True, capture_output=True)
-    taken, imports = [], []
+    taken = []
     for _ in range(3):
-        began = time.monotonic()
-        subprocess.run([sys.executable, "-c", "import service.app"], env=environment, check=True)
-        imports.append(time.monotonic() - began)
         port = free_addresses().api_port
         began = time.monotonic()
         api = subprocess.Popen(
@@ -107,7 +104,7 @@ def test_the_api_is_ready_in_little_more_than_its_imports_take(tmp_path: Path) -
         finally:
             api.terminate()
             api.wait()
-    assert min(taken) < 2 * min(imports), (taken, imports)
+    assert min(taken) < 2, taken
 
 
 def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:
