@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from service.child import Child
 from service.errors import DatabaseUnavailableError
 from service.jobs import EventKind
 from service.kind import Site
+from service.leftovers import Line, events_of
 from service.protocol import OUTCOME, boot_clock
-from service.records import Beat, ChildEvent, Claim
+from service.records import Beat, Claim
 from service.vitals import Vitals
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ CANCEL_GRACE_S = 1.0
 """A cancelled child has nothing to save, so it isn't waited for as long as one that is told to stop."""
 LOOK_EVERY_S = 0.5
 
-Line = Mapping[str, Any]
 Inbox = queue.Queue[bytes | None]
 """Lines of the child, b"" when it has closed its end, None for a nudge."""
 
@@ -59,6 +60,10 @@ class Departure:
     """The most that was seen, its own children included."""
     unstored: bool = False
     """Whether something that it told may be in no record yet."""
+    began: bool = True
+    """Whether it told anything."""
+    unheard: bool = False
+    """Whether a heartbeat came later than it could wait, or it was seen to stand still."""
 
 
 class Attendance:
@@ -75,7 +80,10 @@ class Attendance:
         self._steady = False
         self._inbox: Inbox = queue.Queue()
         self._leaving = threading.Event()
-        self._lease_until = claim.since + site.settings.lease_s
+        self.lease_until = claim.since + site.settings.lease_s
+        self._leave_at = claim.since + site.settings.lease_s * CHILD_SHARE_OF_LEASE
+        self._began = False
+        self._unheard = False
         self._overtime_at = _overtime_at(claim)
         self._kill_at: float | None = None
         self.cancelled = False  # the child was told to cancel
@@ -86,6 +94,11 @@ class Attendance:
         """Whether the worker leaves."""
         return self._leaving.is_set()
 
+    @property
+    def hurries(self) -> bool:
+        """Whether the child was told to end, and is killed if it doesn't."""
+        return self._kill_at is not None
+
     def stop(self) -> None:
         """The worker is leaving: have the child checkpoint."""
         self._leaving.set()
@@ -95,12 +108,23 @@ class Attendance:
         """Look at the records now: somebody may have cancelled."""
         self._inbox.put(None)
 
+    def listen(self, child: Child) -> None:
+        """Take in what the child says from now on.
+
+        Raises:
+            OSError: the host can start no thread; the child is ended.
+        """
+        try:
+            child.read_into(self._inbox)
+        except RuntimeError as error:  # as Python tells it that RLIMIT_NPROC or a cgroup's limit is reached
+            child.discard()
+            raise OSError(errno.EAGAIN, str(error)) from error
+
     def attend(self, child: Child) -> Departure:
         """Stay until the child has ended, or must end; whoever called kills what is left of it.
 
         Raises nothing for a lost database: the lease decides how long that may last.
         """
-        child.read_into(self._inbox)
         vitals = Vitals(child.pid)
         limit_bytes = self._claim.job.memory_bytes
         next_beat = boot_clock() + self._beat_every_s
@@ -114,6 +138,7 @@ class Attendance:
             if self.leaving and self._kill_at is None:  # whether or not the database answers
                 child.say(stop=True)
                 self._kill_within(self._site.settings.grace_s)
+            self._began = self._began or bool(lines)
             unstored += [line for line in lines if line["event"] != OUTCOME]
             self._notice_work(lines)
             outcome = next((line["data"] for line in lines if line["event"] == OUTCOME), outcome)
@@ -135,7 +160,7 @@ class Attendance:
                 vitals.look()
                 self._mind_the_time(child)
 
-            if fenced or boot_clock() >= self._lease_until:
+            if fenced or boot_clock() >= self.lease_until:
                 return self._departure(End.FENCED, vitals, unstored)
             # Nothing comes after the outcome; waiting for TensorFlow to unload would cost a second.
             if (closed or outcome is not None) and not unstored:
@@ -157,6 +182,8 @@ class Attendance:
             memory_bytes=vitals.memory_bytes,
             peak_memory_bytes=vitals.peak_memory_bytes,
             unstored=bool(unstored) or not self._inbox.empty(),
+            began=self._began,
+            unheard=self._unheard or boot_clock() >= self._leave_at or vitals.stood_still,
         )
 
     @property
@@ -191,10 +218,12 @@ class Attendance:
         settings = self._site.settings
         asked_at = boot_clock()
         beat: Beat | None = self._site.records.claims.beat(self._claim, settings.lease_s)
-        self._lease_until = asked_at + settings.lease_s
+        self.lease_until = asked_at + settings.lease_s
         if beat is None:
             return False
-        child.say(leave_at=asked_at + settings.lease_s * CHILD_SHARE_OF_LEASE)
+        self._unheard = self._unheard or boot_clock() >= self._leave_at
+        self._leave_at = asked_at + settings.lease_s * CHILD_SHARE_OF_LEASE
+        child.say(leave_at=self._leave_at)
         if beat.cancel_requested and not self.cancelled:
             self.cancelled = True
             child.say(cancel=True)
@@ -210,14 +239,6 @@ class Attendance:
     def _kill_within(self, grace_s: float) -> None:
         at = boot_clock() + grace_s
         self._kill_at = at if self._kill_at is None else min(self._kill_at, at)
-
-
-def events_of(lines: Sequence[Line]) -> list[ChildEvent]:
-    """The child's lines as events to store."""
-    return [
-        ChildEvent(n=line["n"], kind=EventKind(line["event"]), data=line["data"], at=line["at"])
-        for line in lines
-    ]
 
 
 def _overtime_at(claim: Claim) -> float | None:

@@ -53,6 +53,12 @@ class Child:
             return False
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
+    @property
+    def last_words(self) -> str:
+        """The last line that it said before it had its order, as far as it had none."""
+        lines = os.pread(self._early.fileno(), os.fstat(self._early.fileno()).st_size, 0).split(b"\n")
+        return next((line.decode(errors="replace") for line in reversed(lines) if line.strip()), "")
+
     @staticmethod
     def spawn(slot: Slot) -> Child:
         """Start a process for a slot, which imports what its work needs and waits for an order."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 import structlog
 
 from service.child import Child
+from service.protocol import boot_clock
 from service.slots import Slot
+
+REST_FIRST_S = 1.0
+REST_LONGEST_S = 300.0
+"""How long a slot whose processes die, or don't start, starts none: doubled each time, after a first try."""
 
 log = structlog.get_logger(__name__)
 
@@ -21,22 +26,30 @@ class Standby:
         self.slot = slot
         self._warm = warm
         self._child: Child | None = None
+        self._misses = 0
+        self._started_at = 0.0
+        self._rest_until = 0.0
 
     def prepare(self) -> bool:
         """Have a child waiting, from now on or still; False if the host can start none now."""
-        if not self._warm:
-            return True
-        if self._child is not None:
-            if self._child.alive:
-                return True
-            log.warning("standby_died", slot=self.slot.name, pid=self._child.pid)
+        if self._child is not None and not self._child.alive:
+            log.warning("standby_died", slot=self.slot.name, pid=self._child.pid, said=self._child.last_words)
             self._child.discard()
             self._child = None
+            if boot_clock() > self._started_at + REST_LONGEST_S:
+                self._misses = 0
+            self.rest()
+        if boot_clock() < self._rest_until:
+            return False
+        if not self._warm or self._child is not None:
+            return True
         try:
             self._child = Child.spawn(self.slot)
         except OSError as error:
             log.warning("standby_not_started", slot=self.slot.name, error=str(error))
+            self.rest()
             return False
+        self._started_at = boot_clock()
         return True
 
     def take(self) -> Child:
@@ -51,6 +64,16 @@ class Standby:
         if child is not None:
             child.discard()
         return Child.spawn(self.slot)
+
+    def rest(self) -> None:
+        """A child was lost before it did anything: if that goes on, start none for a while."""
+        if self._misses:
+            self._rest_until = boot_clock() + min(REST_LONGEST_S, REST_FIRST_S * 2.0 ** (self._misses - 1))
+        self._misses += 1
+
+    def began(self) -> None:
+        """A child began its work: this host can start them."""
+        self._misses = 0
 
     def close(self) -> None:
         """End the waiting child."""

@@ -6,28 +6,29 @@ kill the child's whole process group, so no attempt leaves anything running.
 
 from __future__ import annotations
 
-import json
-import mmap
 import signal
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from service.attempt import LEFT_ALONE, error_of
-from service.attendance import CHILD_SHARE_OF_LEASE, Attendance, Departure, End, Line, events_of
+from service.attendance import CHILD_SHARE_OF_LEASE, Attendance, Departure, End
+from service.blame import RETRY_FIRST_S, Silence, back_off_s, judge
 from service.child import Child
 from service.errors import DatabaseUnavailableError
 from service.jobs import Phase, Status
 from service.kind import Site, WorkKind, work_of
+from service.leftovers import kept_after
 from service.protocol import Ending, Order, boot_clock
 from service.records import Claim
 from service.standby import Standby
 
-RETRY_FIRST_S = 5.0
-RETRY_LONGEST_S = 300.0
-"""After a failure that may pass (a full disk, data that can't be reached): doubled with each such attempt."""
+ASK_AGAIN_S = 0.5
+
+Result = TypeVar("Result")
 
 log = structlog.get_logger(__name__)
 
@@ -56,18 +57,13 @@ class Supervisor:
     def run(self) -> bool:
         """Work on the job until it ends, goes back to the queue, or is somebody else's.
 
-        False if the host could start no process for it, and will hardly start one for the next job.
+        False if the host could start no process for it, or lost it at once: it will hardly do better for the
+        next job.
         """
         self._log.info("attempt_started", kind=self._claim.job.kind.value)
         try:
-            self._store_leftovers()
-            if self._work.resume(self._claim, self._site):
-                self._log.info("attempt_ended", ending="published_before")
-                return True
-            order = self._order()
-            # A worker that was frozen since its claim may have lost the job: two attempts must never train.
-            if boot_clock() >= order.leave_at or not self._site.records.claims.holds(self._claim):
-                self._log.warning("attempt_fenced")
+            order = self._order_if_due()
+            if order is None:
                 return True
             child = self._take()
             if child is None:
@@ -79,6 +75,23 @@ class Supervisor:
             self._log.exception("attempt_not_started")
             self._settle_failure({**error_of(error), "retryable": True})
             return True
+        return self._see_through(child, order)
+
+    def _order_if_due(self) -> Order | None:
+        """What the child is to do; None if nothing is left to do, or the job is somebody else's."""
+        self._store_leftovers()
+        if self._work.resume(self._claim, self._site):
+            self._log.info("attempt_ended", ending="published_before")
+            return None
+        order = self._order()
+        # A worker that was frozen since its claim may have lost the job: two attempts must never train.
+        if boot_clock() >= order.leave_at or not self._site.records.claims.holds(self._claim):
+            self._log.warning("attempt_fenced")
+            return None
+        return order
+
+    def _see_through(self, child: Child, order: Order) -> bool:
+        """The attempt from its child's order to its conclusion; False if the child died before it began."""
         try:
             child.begin(order)
             departure = self._attendance.attend(child)
@@ -88,18 +101,26 @@ class Supervisor:
             departure = Departure(End.ENDED, outcome, unstored=True)
         finally:
             code = self._part(child)
-        self._conclude(departure, left_alone=code in (LEFT_ALONE, -signal.SIGALRM))
-        return True
+        self._conclude(departure, left=code in (LEFT_ALONE, -signal.SIGALRM))
+        if departure.began:
+            self._standby.began()
+        lost = departure.end is End.ENDED and not departure.began and not self._attendance.hurries
+        if lost:
+            self._standby.rest()
+        return not lost
 
     def _take(self) -> Child | None:
         """A child for this attempt; None, and the job waits again, if the host can start no process."""
         try:
-            return self._standby.take()
+            child = self._standby.take()
+            self._attendance.listen(child)
         except OSError as error:
             self._log.warning("child_not_started", error=str(error))
+            self._standby.rest()
             reason = f"no process could be started: {error.strerror}"
             self._site.records.claims.put_back(self._claim, reason=reason, wait_s=RETRY_FIRST_S)
             return None
+        return child
 
     def _part(self, child: Child) -> int:
         try:
@@ -110,31 +131,42 @@ class Supervisor:
 
     # What becomes of the job.
 
-    def _conclude(self, departure: Departure, *, left_alone: bool) -> None:
+    def _conclude(self, departure: Departure, *, left: bool) -> None:
         if departure.end is End.FENCED:
             self._log.warning("attempt_fenced")
             return
-        outcome = departure.outcome or {}
-        ending = Ending(outcome["ending"]) if outcome else None
         try:
-            if departure.unstored:
-                self._store_kept(self._claim.job.attempt)
-            self._site.records.claims.set_resources(self._claim, self._used(departure))
-            self._settle(departure, ending, outcome, left_alone=left_alone)
+            how = self._insist(lambda: self._settle(departure, left=left))
+            self._log.info("attempt_ended", ending=how)
         except DatabaseUnavailableError as error:
             # The lease runs out, and the next attempt finds everything that this one has done.
             self._log.warning("attempt_abandoned", reason=str(error))
         except Exception as error:
             # The work itself is done: another attempt finds its checkpoint, or its version, and completes it.
             self._log.exception("attempt_not_completed")
-            self._settle_failure({**error_of(error), "retryable": True})
-        else:
-            how = ending.value if ending else departure.end.value
-            self._log.info("attempt_ended", ending="died" if how == End.ENDED else how)
+            failure = {**error_of(error), "retryable": True}
+            self._insist(lambda: self._settle_failure(failure))
 
-    def _settle(
-        self, departure: Departure, ending: Ending | None, outcome: Line, *, left_alone: bool
-    ) -> None:
+    def _insist(self, write: Callable[[], Result]) -> Result:
+        """Call what writes again while the database is away, for as long as the lease lasts."""
+        while True:
+            try:
+                return write()
+            except DatabaseUnavailableError:
+                if boot_clock() + ASK_AGAIN_S >= self._attendance.lease_until:
+                    raise
+            time.sleep(ASK_AGAIN_S)
+
+    def _settle(self, departure: Departure, *, left: bool) -> str:
+        """Say in the records what becomes of the job; how the attempt ended, for the log.
+
+        May be called again when it did not come to its end.
+        """
+        if departure.unstored:
+            self._store_kept(self._claim.job.attempt)
+        self._site.records.claims.set_resources(self._claim, self._used(departure))
+        outcome = departure.outcome or {}
+        ending = Ending(outcome["ending"]) if outcome else None
         claims, attendance = self._site.records.claims, self._attendance
         if attendance.cancelled or ending is Ending.CANCELLED:
             if claims.finish(self._claim, Status.CANCELLED):
@@ -151,30 +183,42 @@ class Supervisor:
         elif ending is Ending.STOPPED or attendance.leaving:
             claims.put_back(self._claim, reason="its worker is leaving")
         else:
-            self._settle_silence(departure, left_alone=left_alone)
+            self._settle_silence(departure, left=left)
+            return "died" if departure.end is End.ENDED else departure.end.value
+        return ending.value if ending else departure.end.value
 
-    def _settle_silence(self, departure: Departure, *, left_alone: bool) -> None:
-        """The child ended without a word: killed, crashed, frozen, or for want of a heartbeat."""
-        claims = self._site.records.claims
-        if departure.end is End.FROZEN:
-            claims.put_back(self._claim, reason="its process was frozen")
-        elif left_alone:
-            claims.put_back(self._claim, reason="no heartbeat reached it")
-        elif self._got_further:
-            claims.put_back(self._claim, reason="its process died, after a new checkpoint")
-        elif self._is_last:
-            self._finish_failed(self._poisoned())
-        else:
-            claims.put_back(self._claim, reason="its process died", died=True)
+    def _settle_silence(self, departure: Departure, *, left: bool) -> None:
+        """The child ended without a word."""
+        verdict = judge(
+            Silence(
+                began=departure.began,
+                frozen=departure.end is End.FROZEN,
+                left=left,
+                unheard=departure.unheard,
+                further=self._got_further,
+            )
+        )
+        if verdict.counted and self._is_last:
+            self._finish_failed(self._poisoned(verdict.reason))
+            return
+        reason = verdict.reason
+        if not departure.began:
+            reason += f"; its last words: {self._last_words(1)}"
+        self._site.records.claims.put_back(
+            self._claim, reason=reason, died=verdict.counted, wait_s=verdict.wait_s
+        )
 
     def _settle_failure(self, error: Mapping[str, Any]) -> None:
         further = self._got_further
         if not error.get("retryable") or (self._is_last and not further):
             self._finish_failed(error)
             return
-        wait_s = min(RETRY_LONGEST_S, RETRY_FIRST_S * 2.0**self._claim.job.deaths)
-        reason = f"{error['code']}: {error['detail']}"
-        self._site.records.claims.put_back(self._claim, reason=reason, died=not further, wait_s=wait_s)
+        self._site.records.claims.put_back(
+            self._claim,
+            reason=f"{error['code']}: {error['detail']}",
+            died=not further,
+            wait_s=back_off_s(self._claim.job.deaths),
+        )
 
     def _finish_failed(self, error: Mapping[str, Any]) -> None:
         if self._site.records.claims.finish(self._claim, Status.FAILED, error=error):
@@ -200,12 +244,11 @@ class Supervisor:
             "device_seconds": round(job.ran_s + boot_clock() - self._claim.since, 3),
         }
 
-    def _poisoned(self) -> dict[str, Any]:
-        tail = _last_lines(self._attempt_folder / "log", 5)
+    def _poisoned(self, reason: str) -> dict[str, Any]:
         return {
             "code": "poisoned",
-            "detail": f"its process died {self._claim.job.deaths + 1} times without getting further; "
-            f"its last words: {tail}",
+            "detail": f"{self._claim.job.deaths + 1} attempts ended by themselves without getting further, "
+            f"the last one since {reason}; its last words: {self._last_words(5)}",
             "retryable": False,
             "remedy": "look at the attempt's log; a plugin or an operation may crash natively",
         }
@@ -265,40 +308,15 @@ class Supervisor:
 
     def _store_kept(self, attempt: int) -> None:
         """Store what an attempt's child kept on disk and nobody has stored yet."""
-        kept = self._folder / f"attempt-{attempt}" / "events.jsonl"
-        if kept.exists():
-            claims = self._site.records.claims
-            untold = _told_after(kept, claims.last_told(self._claim.job.id, attempt))
-            claims.append(self._claim, events_of(untold), attempt=attempt)
+        claims = self._site.records.claims
+        last = claims.last_told(self._claim.job.id, attempt)
+        told = kept_after(self._folder / f"attempt-{attempt}", last)
+        if told:
+            claims.append(self._claim, told, attempt=attempt)
 
-
-def _told_after(kept: Path, n: int) -> list[Line]:
-    """The lines of an events file after number `n`, without those that a kill or a power cut has spoilt.
-
-    Read from the end: of ten days of training, only the last moments are nobody's yet.
-    """
-    lines: list[Line] = []
-    if kept.stat().st_size == 0:
-        return lines
-    with kept.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        end = len(content)
-        while end > 0:
-            begin = content.rfind(b"\n", 0, end - 1) + 1
-            line, end = content[begin:end], begin
-            try:
-                told = json.loads(line)
-            except ValueError:
-                log.warning("events_file_damaged", file=str(kept), at_byte=begin)
-                continue
-            if told["n"] <= n:
-                break
-            lines.append(told)
-    return lines[::-1]
-
-
-def _last_lines(path: Path, count: int) -> str:
-    try:
-        lines = path.read_text(errors="replace").strip().splitlines()
-    except FileNotFoundError:
-        return "(none)"
-    return " | ".join(lines[-count:]) or "(none)"
+    def _last_words(self, count: int) -> str:
+        try:
+            lines = (self._attempt_folder / "log").read_text(errors="replace").strip().splitlines()
+        except FileNotFoundError:
+            lines = []
+        return " | ".join(lines[-count:]) or "(none)"

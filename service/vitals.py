@@ -19,6 +19,7 @@ class Vitals:
     def __init__(self, pid: int) -> None:
         self._leader = psutil.Process(pid)
         self._stopped_since: float | None = None
+        self.stood_still = False  # whether one of them was ever seen stopped (SIGSTOP)
         self.memory_bytes = 0
         self.peak_memory_bytes = 0
 
@@ -35,6 +36,7 @@ class Vitals:
                     )
         self.memory_bytes = memory_bytes
         self.peak_memory_bytes = max(self.peak_memory_bytes, memory_bytes)
+        self.stood_still = self.stood_still or stopped
         if not stopped:
             self._stopped_since = None
         elif self._stopped_since is None:

@@ -21,14 +21,16 @@ from celery import bootsteps
 from exporter.format import formats
 from service.errors import DatabaseUnavailableError
 from service.kind import Site
+from service.leftovers import kept_after
 from service.logs import configure_logs
 from service.queue import Bell, celery_app, on_bell
-from service.records import Records
+from service.records import ChildEvent, Records
 from service.served import announce
 from service.settings import Settings
 from service.slots import SHORT, Slot, parse_slots
 from service.standby import Standby
 from service.supervisor import Supervisor
+from serving.errors import ServingError
 from serving.store import Store
 
 RING_AGAIN_AFTER_S = 10.0
@@ -138,7 +140,7 @@ class Worker:
         while not self._stopping.is_set():
             try:
                 self._site.records.workers.seen(self.id, self._capabilities())
-                recovery.recover()
+                recovery.recover(self._untold)
                 waiting = recovery.unrung(ring_after_s=RING_AGAIN_AFTER_S)
                 # One ring wakes every slot of every worker, whatever the id.
                 if waiting and self._bell.ring(waiting[0]):
@@ -151,10 +153,25 @@ class Worker:
                 log.exception("reconcile_failed")
             self._stopping.wait(timeout=self._settings.reconcile_s)
 
+    def _untold(self, job_id: str, attempt: int) -> list[ChildEvent]:
+        """What the child of an attempt told after its supervisor had died."""
+        try:
+            last = self._site.records.claims.last_told(job_id, attempt)
+            return kept_after(self._settings.jobs_folder / job_id / f"attempt-{attempt}", last)
+        except (OSError, KeyError, TypeError, ValueError):
+            # One file that can't be read must not keep all lost jobs from being taken up again.
+            log.exception("events_file_unreadable", job_id=job_id, attempt=attempt)
+            return []
+
     def _sweep(self) -> None:
         """Remove what jobs that ended without their worker left in the store."""
         for model, number, job_id in self._site.records.versions.orphaned():
-            if self._site.store.withdraw(model, job_id, number):
+            try:
+                withdrawn = self._site.store.withdraw(model, job_id, number)
+            except (OSError, ServingError):
+                log.exception("version_not_withdrawn", model=model, version=number, job_id=job_id)
+                continue
+            if withdrawn:
                 log.warning("version_withdrawn", model=model, version=number, job_id=job_id)
         for model, job_id in self._site.store.staged():
             job = self._site.records.jobs.get(job_id)

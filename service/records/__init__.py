@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from service.records.claims import Beat, ChildEvent, Claim, Claims
+from service.records.claims import Beat, Claim, Claims
 from service.records.database import Database
 from service.records.datasets import Dataset, DatasetRecords
 from service.records.jobs import JobFilter, JobRecords, QueuePlace
 from service.records.recovery import Recovery
+from service.records.telling import ChildEvent
 from service.records.versions import PublishedVersion, VersionRecords
 from service.records.workers import WorkerRecords
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, func, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.jobs import EventKind, Job, Phase, SlotKind, Status
@@ -19,7 +19,8 @@ from service.protocol import boot_clock
 from service.records.database import Database, Instant
 from service.records.history import append_event, record_status, sources_of
 from service.records.jobs import job_of
-from service.records.tables import curve_points, events, jobs
+from service.records.tables import events, jobs
+from service.records.telling import ChildEvent, store_told
 
 HELD = (Status.RUNNING.value, Status.CANCELLING.value)
 
@@ -38,16 +39,6 @@ class Beat:
     """The answer to a heartbeat: the lease is extended, and this is what the owner wants."""
 
     cancel_requested: bool
-
-
-@dataclass(frozen=True)
-class ChildEvent:
-    """One event of a child, under the number the child gave it."""
-
-    n: int
-    kind: EventKind
-    data: Mapping[str, Any]
-    at: float
 
 
 class Claims:
@@ -132,43 +123,21 @@ class Claims:
             status = lock(connection, claim)
             if status is None:
                 return False
-            last = connection.execute(
-                select(events.c.child_n)
-                .where(
-                    events.c.job_id == claim.job.id,
-                    events.c.attempt == number,
-                    events.c.child_n.is_not(None),
-                )
-                .order_by(events.c.child_n.desc())
-                .limit(1)
-            ).scalar()
-            for event in told:
-                if last is not None and event.n <= last:
-                    continue
-                if event.kind is EventKind.METRIC and not _add_point(connection, claim.job.id, event.data):
-                    continue
-                # A child knows its phase, but not that somebody is cancelling the job.
-                data = {**event.data, "status": status} if event.kind is EventKind.STATUS else event.data
-                append_event(
-                    connection,
-                    claim.job.id,
-                    event.kind,
-                    data,
-                    attempt=number,
-                    child_n=event.n,
-                    at=event.at,
-                )
-                _tell_row(connection, claim.job.id, event)
+            store_told(connection, claim.job.id, told, attempt=number, status=status)
         return True
 
     def enter(self, claim: Claim, phase: Phase) -> bool:
-        """Say that the worker itself entered a phase; False when the job is somebody else's by now."""
+        """Say that the worker itself entered a phase, once; False when the job is somebody else's by now."""
         with self._database.write() as connection:
-            status = connection.execute(
-                update(jobs).where(held_by(claim)).values(phase=phase.value).returning(jobs.c.status)
-            ).scalar()
+            status = lock(connection, claim)
             if status is None:
                 return False
+            row = jobs.c.id == claim.job.id
+            entered = connection.execute(
+                update(jobs).where(row, jobs.c.phase != phase.value).values(phase=phase.value)
+            )
+            if entered.rowcount == 0:
+                return True
             data = {"status": status, "phase": phase.value}
             append_event(connection, claim.job.id, EventKind.STATUS, data, attempt=claim.job.attempt)
             return True
@@ -305,35 +274,3 @@ def requeue(
 def _may_start(now: Instant) -> ColumnElement[bool]:
     """The condition that no back-off is left; one of another boot is over."""
     return or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now.seconds, jobs.c.since_boot != now.boot)
-
-
-def _add_point(connection: Connection, job_id: str, data: Mapping[str, Any]) -> bool:
-    """Add a point of the learning curves; False when an earlier attempt told this (epoch, step) already."""
-    key = {"job_id": job_id, "epoch": data["epoch"], "step": data["step"]}
-    known = connection.execute(select(curve_points.c.job_id).filter_by(**key)).first()
-    if known is not None:
-        return False
-    connection.execute(insert(curve_points).values(**key, metrics=data["metrics"]))
-    return True
-
-
-def _tell_row(connection: Connection, job_id: str, event: ChildEvent) -> None:
-    """Write on the row what an event says of it: its phase, its progress, its metrics."""
-    row = jobs.c.id == job_id
-    if event.kind is EventKind.STATUS:
-        connection.execute(update(jobs).where(row).values(phase=event.data["phase"]))
-    elif event.kind is EventKind.PROGRESS:
-        connection.execute(update(jobs).where(row).values(progress=dict(event.data)))
-    elif event.kind is EventKind.METRIC:
-        known = connection.execute(select(jobs.c.metrics).where(row)).scalar() or {}
-        last = {"epoch": event.data["epoch"], **event.data["metrics"]}
-        best = _better(known.get("best"), last)
-        connection.execute(update(jobs).where(row).values(metrics={"last": last, "best": best}))
-
-
-def _better(best: Mapping[str, Any] | None, last: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The epoch with the lower validation loss, or training loss where nothing validates."""
-    monitored = "val_loss" if "val_loss" in last else "loss"
-    if best is None or monitored not in best or last.get(monitored, float("inf")) < best[monitored]:
-        return last
-    return best

@@ -86,7 +86,7 @@ class DatasetRecords:
             being_read = known.status == "pending" and known.ingest_id is not None
             if ingest is None or being_read or known.status == "ready":
                 return known
-            insert_job(connection, replace(ingest, dataset_id=known.id))
+            insert_job(connection, replace(ingest, dataset_id=known.id), self._database)
             connection.execute(update(datasets).where(datasets.c.id == known.id).values(ingest_id=ingest.id))
             return replace(known, ingest_id=ingest.id, status="pending", error=None)
 

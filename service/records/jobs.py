@@ -51,7 +51,7 @@ class JobRecords:
 
     def _insert_all(self, asked: Sequence[NewJob]) -> list[tuple[Job, QueuePlace]]:
         with self._database.write() as connection:
-            made = [insert_job(connection, new) for new in asked]
+            made = [insert_job(connection, new, self._database) for new in asked]
             return [(job, QueuePlace(_ahead_of(connection, job) + 1, job.priority)) for job in made]
 
     def repeated(self, idempotency_key: str, body_digest: str) -> Job | None:
@@ -75,7 +75,7 @@ class JobRecords:
                     known = _by_key(connection, idempotency_key, body_digest)
                     if known is not None:
                         return known
-                job = insert_job(connection, new)
+                job = insert_job(connection, new, self._database)
                 if idempotency_key is not None:
                     connection.execute(
                         insert(idempotency_keys).values(
@@ -270,9 +270,10 @@ def job_of(row: Row[Any]) -> Job:
 _INSERT = insert(jobs).returning(jobs.c.seq)
 
 
-def insert_job(connection: Connection, new: NewJob) -> Job:
+def insert_job(connection: Connection, new: NewJob, database: Database) -> Job:
     """Insert a queued job inside the caller's transaction."""
     created_at = time.time()
+    waits_since = database.now(connection) if new.limits.max_pending_s is not None else None
     values: dict[str, Any] = {
         "id": new.id,
         "kind": new.kind.value,
@@ -290,6 +291,8 @@ def insert_job(connection: Connection, new: NewJob) -> Job:
         "max_pending_s": new.limits.max_pending_s,
         "max_runtime_s": new.limits.max_runtime_s,
         "memory_bytes": new.limits.memory_bytes,
+        "since": waits_since.seconds if waits_since else None,
+        "since_boot": waits_since.boot if waits_since else None,
         "created_at": created_at,
         **_UNTOUCHED,
     }

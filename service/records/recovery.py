@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, Row, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.jobs import Status
@@ -14,6 +14,9 @@ from service.records.claims import HELD, REQUEUED, requeue
 from service.records.database import Database, Instant
 from service.records.history import record_status
 from service.records.tables import jobs
+from service.records.telling import ChildEvent, store_told
+
+Untold = Callable[[str, int], Sequence[ChildEvent]]
 
 
 class Recovery:
@@ -22,21 +25,36 @@ class Recovery:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def recover(self) -> None:
-        """Put back the jobs whose lease ran out, and end those that waited too long for their first slot."""
-        with self._database.write() as connection:
-            now = self._database.now(connection)
-            lost = connection.execute(
-                select(*REQUEUED)
-                .where(jobs.c.status.in_(HELD), _expired(now))
-                .with_for_update(skip_locked=True)
-            ).all()
-            for row in lost:
+    def recover(self, untold: Untold = lambda _job_id, _attempt: ()) -> None:
+        """Put back the jobs whose lease ran out, and end those that waited too long for their first slot.
+
+        `untold` finds what the child of an attempt kept and no record has; the attempt's supervisor died.
+        """
+        for lost in self._lost():
+            told = untold(lost.id, lost.attempt)  # before the transaction: nobody waits for a disk
+            with self._database.write() as connection:
+                now = self._database.now(connection)
+                row = connection.execute(
+                    select(*REQUEUED, jobs.c.status)
+                    .where(jobs.c.id == lost.id, jobs.c.token == lost.token)
+                    .where(jobs.c.status.in_(HELD), _expired(now))
+                    .with_for_update()
+                ).first()
+                if row is None:  # it has beaten since, or another reconciler was faster
+                    continue
+                store_told(connection, row.id, told, attempt=row.attempt, status=row.status)
                 if row.cancel_requested:
                     _end(connection, row.id, row.attempt, Status.CANCELLED)
                 else:
                     requeue(connection, row, now, reason="its worker stopped answering")
-            self._end_overdue(connection, now)
+        with self._database.write() as connection:
+            self._end_overdue(connection, self._database.now(connection))
+
+    def _lost(self) -> Sequence[Row[*tuple[Any, ...]]]:
+        with self._database.read() as connection:
+            now = self._database.now(connection)
+            query = select(jobs.c.id, jobs.c.attempt, jobs.c.token)
+            return connection.execute(query.where(jobs.c.status.in_(HELD), _expired(now))).all()
 
     def unrung(self, *, ring_after_s: float) -> list[str]:
         """At most 100 waiting jobs whose bell was never rung, or not for so long."""
@@ -59,19 +77,21 @@ class Recovery:
             connection.execute(update(jobs).where(jobs.c.id.in_(job_ids)).values(rung_at=now.seconds))
 
     def _end_overdue(self, connection: Connection, now: Instant) -> None:
-        """A wait counts from the first look after the submission, and anew after a reboot of the host."""
+        """A wait counts from the submission, and anew after a reboot of the host."""
         limited = (
             jobs.c.status == Status.QUEUED.value,
             jobs.c.max_pending_s.is_not(None),
             jobs.c.started_at.is_(None),
         )
-        unseen = or_(jobs.c.since.is_(None), jobs.c.since_boot != now.boot)
         connection.execute(
-            update(jobs).where(*limited, unseen).values(since=now.seconds, since_boot=now.boot)
+            update(jobs)
+            .where(*limited, jobs.c.since_boot != now.boot)
+            .values(since=now.seconds, since_boot=now.boot)
         )
         overdue = connection.execute(
             select(jobs.c.id, jobs.c.attempt, jobs.c.max_pending_s)
             .where(*limited, jobs.c.since + jobs.c.max_pending_s < now.seconds)
+            .order_by(jobs.c.seq)
             .with_for_update(skip_locked=True)
         ).all()
         for row in overdue:

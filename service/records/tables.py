@@ -60,7 +60,7 @@ jobs = Table(
     Column("max_runtime_s", Float),
     Column("memory_bytes", BigInteger),
     Column("deaths", Integer, nullable=False, default=0),  # that ended by themselves without a new checkpoint
-    Column("since", Float),  # when it was queued or claimed; null in a new row until the reconciler saw it
+    Column("since", Float),  # when it was queued or claimed; null in a new row without a max_pending_s
     Column("since_boot", String(40)),
     Column("not_before", Float),  # a back-off: no claim before this, counted like `since`
     Column("ran_s", Float, nullable=False, default=0.0),  # by attempts that have ended

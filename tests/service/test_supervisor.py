@@ -55,10 +55,13 @@ def test_a_child_that_left_for_want_of_a_heartbeat_did_not_die(
     site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Exit code 75: worker or database paused for two thirds of a lease. The spec is not to blame."""
-    child_that(monkeypatch, tmp_path, "sys.exit(75)\n")
+    child_that(monkeypatch, tmp_path, "import time\ntime.sleep(1.1)\nsys.exit(75)\n")
     put_tiny(site.records, ready=False)
     job = site.records.jobs.create(new(Kind.INGEST, limits=Limits(max_attempts=1)))
-    supervise(claim(site.records, slot=SlotKind.SHORT), site)
+    held = site.records.claims.claim_next(SlotKind.SHORT, "w", 1.5)
+    quick = Site(site.settings.model_copy(update={"lease_s": 1.5}), site.records, site.store)
+    monkeypatch.setattr("service.attendance.BEATS_PER_LEASE", 0.1)  # a beat each 15 s
+    supervise(held, quick)
     now = site.records.jobs.get(job.id)
     assert (now.status, now.deaths) == (Status.QUEUED, 0)
 

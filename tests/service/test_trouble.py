@@ -29,7 +29,7 @@ from service.supervisor import Supervisor
 from service.worker import Worker
 from serving.store import Store
 from tests.acceptance.stack import wait_for
-from tests.service.workbench import child_that, claim, new, put_tiny, supervise
+from tests.service.workbench import child_that, claim, new, put_tiny, supervise, working
 
 CPU = Slot("cpu", SlotKind.DEVICE)
 DONE_BADLY = (
@@ -86,6 +86,85 @@ def test_a_host_that_can_start_no_process_is_no_death_of_the_job(here, train, mo
     assert (now.status, now.deaths) == (Status.QUEUED, 0)
 
 
+def test_a_host_that_can_start_no_thread_is_no_death_of_the_job(here, train, monkeypatch) -> None:
+    """RLIMIT_NPROC and pids.max count threads too; Python tells that by a RuntimeError."""
+    job = train("signal.pause()\n")
+    start = threading.Thread.start
+
+    def refuse(self):
+        if self.name.startswith("events-"):
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        supervise(claim(here.records), here, CPU)
+    now = found(here, job)
+    assert (now.status, now.deaths) == (Status.QUEUED, 0)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
+    """Let supervisors spawn what a broken installation would be; the file grows by a line each time."""
+    program = folder / "broken"
+    program.write_text(
+        f"#!/bin/sh\necho x >> {folder / 'spawned'}\nread order\necho no libtensorflow >&2\nexit 1\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+    return folder / "spawned"
+
+
+def test_a_child_that_crashes_before_it_reads_its_order_is_no_death_of_the_job(
+    here, train, monkeypatch, tmp_path
+) -> None:
+    """Else one broken host would poison every job."""
+    job = train("", max_attempts=1)
+    broken(monkeypatch, tmp_path)
+    supervise(claim(here.records), here, CPU)
+    now = found(here, job)
+    assert (now.status, now.deaths) == (Status.QUEUED, 0)
+    reason = here.records.jobs.transitions(job.id)[-1].reason
+    assert reason == "its process died before it began; its last words: no libtensorflow"
+
+
+def test_a_slot_whose_children_die_before_they_begin_rests_longer_each_time(
+    here, train, monkeypatch, tmp_path
+) -> None:
+    train("")
+    jobs = [here.records.jobs.create(new()) for _ in range(30)]
+    spawned = broken(monkeypatch, tmp_path)
+    eager = here.settings.model_copy(update={"standby": False, "reconcile_s": 0.05})
+    with working(eager):
+        time.sleep(2.5)
+    assert len(spawned.read_text().splitlines()) <= 4  # at 0, 0, 1 and 3 s
+    assert sum(here.records.jobs.get(job.id).attempt for job in jobs) <= 4
+
+
+def test_a_waiting_child_that_dies_each_time_is_not_started_again_at_once(monkeypatch, tmp_path) -> None:
+    program = tmp_path / "child"
+    program.write_text(f"#!/bin/sh\necho x >> {tmp_path / 'spawned'}\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+    standby = Standby(CPU)
+    until = boot_clock() + 2.5
+    while boot_clock() < until:
+        standby.prepare()
+        time.sleep(0.05)
+    standby.close()
+    assert len((tmp_path / "spawned").read_text().splitlines()) <= 4
+
+
+def test_a_process_that_never_lets_a_heartbeat_in_is_poisoned_some_day(here, train) -> None:
+    """Its worker beat in time: it held the interpreter's lock for longer than its lease, each time."""
+    job = train("os.kill(os.getpid(), signal.SIGALRM)\n")
+    for _ in range(3):
+        supervise(claim(here.records), here, CPU)
+    ended = found(here, job)
+    assert (ended.status, ended.error["code"]) == (Status.FAILED, "poisoned")
+
+
 def test_a_child_that_can_not_read_its_order_ends(tmp_path: Path) -> None:
     """Else its supervisor beats for it for ever, and the job never ends."""
     child = Child.spawn(SHORT)
@@ -117,7 +196,7 @@ def test_an_attempt_that_finds_the_disk_full_leaves_no_descriptor_open(here, tra
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Order, "write", write)
-    monkeypatch.setattr("service.supervisor.RETRY_FIRST_S", 0.0)
+    monkeypatch.setattr("service.blame.RETRY_FIRST_S", 0.0)
     supervise(claim(here.records), here, CPU)
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
@@ -300,3 +379,59 @@ def test_a_host_that_can_start_no_process_does_not_go_through_the_whole_line(
     worker.stop()
     tried = [job.id for job in jobs if own_records.jobs.get(job.id).attempt]
     assert len(tried) <= 1, f"{len(tried)} of 30 jobs claimed and put back within 2 s"
+
+
+def kept(site: Site, job, line: str) -> None:
+    """Let the child of the first attempt have kept a line that its supervisor never stored."""
+    folder = site.settings.jobs_folder / job.id / "attempt-1"
+    folder.mkdir(parents=True)
+    (folder / "events.jsonl").write_text(line)
+
+
+TOLD = json.dumps({"n": 1, "at": 0.0, "event": "log", "data": {"message": "told"}}) + "\n"
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["put back", "cancelled"])
+def test_what_a_child_told_before_its_worker_died_is_stored_before_its_job_moves(
+    here, train, cancelled: bool
+) -> None:
+    """No other attempt may ever look for it: the owner can have cancelled, or cancel while it waits."""
+    job = train("signal.pause()\n")
+    claim(here.records, lost=True)
+    kept(here, job, TOLD)
+    if cancelled:
+        here.records.jobs.cancel(job.id)
+    with working(here.settings):
+        wait_for(lambda: len(here.records.jobs.transitions(job.id)) > 2, 10)
+    told = [(event.kind.value, event.data.get("message")) for event in here.records.jobs.events(job.id)]
+    moved = 4 if cancelled else 3  # queued, running, cancelling; then what was kept, then what it led to
+    assert told[moved - 1] == ("log", "told")
+    assert told.count(("log", "told")) == 1
+
+
+def test_an_events_file_that_can_not_be_read_holds_no_other_job_up(here, train) -> None:
+    first = train("signal.pause()\n")
+    second = here.records.jobs.create(new())
+    claim(here.records, lost=True)
+    claim(here.records, lost=True)
+    kept(here, first, "[]\n")
+    with working(here.settings):
+        for job in (first, second):
+            wait_for(lambda job=job: len(here.records.jobs.transitions(job.id)) > 2, 10)
+
+
+def test_an_outcome_outlives_a_moment_without_the_database(here, train, monkeypatch) -> None:
+    """Else hours of training would wait for the end of the lease and for a next attempt."""
+    job = train(DONE_BADLY)
+    claims = here.records.claims
+    finish, tried = claims.finish, []
+
+    def away_twice(*args, **kwargs):
+        tried.append(boot_clock())
+        if len(tried) < 3:
+            raise DatabaseUnavailableError("away")
+        return finish(*args, **kwargs)
+
+    monkeypatch.setattr(claims, "finish", away_twice)
+    supervise(claim(here.records), here, CPU)
+    assert found(here, job).error["code"] == "nan_loss"

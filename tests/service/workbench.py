@@ -121,7 +121,8 @@ def child_that(monkeypatch: pytest.MonkeyPatch, folder: Path, does: str) -> None
         "order = json.load(open(json.loads(sys.stdin.readline())['order']))\n"
         "def tell(n, event, **data):\n"
         "    line = json.dumps({'n': n, 'at': 0.0, 'event': event, 'data': data}) + '\\n'\n"
-        "    os.write(int(sys.argv[3]), line.encode())\n" + does
+        "    os.write(int(sys.argv[3]), line.encode())\n"
+        "tell(0, 'status', status='running', phase='starting')\n" + does
     )
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
