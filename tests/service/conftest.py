@@ -2,19 +2,20 @@ from __future__ import annotations
 
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy
 
+from service.jobs import Job, Limits
 from service.kind import Site
 from service.processes import find_redis, redis_flags, socket_flags
 from service.records import Records
 from service.settings import Settings
 from serving.store import Store
 from tests.acceptance.stack import wait_for
-from tests.service.workbench import NOBODY
+from tests.service.workbench import NOBODY, child_that, new, put_tiny
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -92,3 +93,20 @@ def redis_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield path
     process.kill()
     process.wait()
+
+
+@pytest.fixture
+def here(local: Settings, own_records: Records) -> Site:
+    return Site(local, own_records, Store(local.store_root))
+
+
+@pytest.fixture
+def train(here: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Job]:
+    """Submit a job whose child is a small program."""
+
+    def start(does: str, **limits: float) -> Job:
+        child_that(monkeypatch, tmp_path, does)
+        put_tiny(here.records)
+        return here.records.jobs.create(new(limits=Limits(**limits)))
+
+    return start

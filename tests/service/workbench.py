@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from service.app import create_app
 from service.context import Context
-from service.jobs import Kind, NewJob, SlotKind, Status
+from service.jobs import Job, Kind, NewJob, SlotKind, Status
 from service.kind import Site
 from service.queue import Bell, celery_app
 from service.records import Claim, Records
@@ -26,6 +27,7 @@ from service.worker import Worker
 from serving.manifest import Manifest
 from serving.store import Store
 
+CPU = Slot("cpu", SlotKind.DEVICE)
 NOBODY = "redis+socket:///nowhere/redis.sock"
 
 DIGEST = "sha256:" + "a" * 64
@@ -137,3 +139,17 @@ def working(settings: Settings) -> Iterator[None]:
         yield
     finally:
         worker.stop()
+
+
+def found(site: Site, job: Job) -> Job:
+    """The job as it stands now."""
+    now = site.records.jobs.get(job.id)
+    assert now is not None
+    return now
+
+
+def in_thread(supervisor: Supervisor) -> threading.Thread:
+    """Run one attempt beside the test."""
+    thread = threading.Thread(target=supervisor.run, daemon=True)
+    thread.start()
+    return thread

@@ -154,3 +154,18 @@ def images_document() -> dict[str, Any]:
 def images_body(images_document) -> dict[str, Any]:
     """A copy of that JSON, to be changed at will."""
     return copy.deepcopy(images_document)
+
+
+@pytest.fixture
+def run(tmp_path, images_file, recorder):
+    """Fit a body on the images in a work folder of its own, unless told otherwise."""
+
+    def run(body, observer=None, data_file=images_file):
+        from trainer.fit import fit
+
+        spec = TrainSpec.model_validate(body)
+        return fit(
+            spec, data_file=data_file, workdir=tmp_path / "work", seed=11, observer=observer or recorder()
+        )
+
+    return run
