@@ -17,7 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model, mo
 from exporter.errors import EntriesError
 from exporter.format import AnyFormat, FormatOptions, Tolerance, formats
 
-RESERVED_NAMES = frozenset({"weights", "manifest", "samples", "spec", "tf_serving_warmup_requests"})
+RESERVED_NAMES = frozenset(
+    {"weights", "manifest", "samples", "spec", "tf_serving_warmup_requests"}
+    | {"curves", "csv_log", "judgement", "tensorboard"}
+)
 """What else lies beside the artifacts in a version's `assets.extra`."""
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from trainer.catalog import catalog
 from trainer.errors import SpecUnbuildableError
 from trainer.forms import Fault, Flag, Loc, Number, SpecModel, invalid, one_message
 from trainer.objects import completed, name_faults, object_faults, size_faults
@@ -55,6 +56,38 @@ class CompileOptions(SpecModel):
     )
     jit_compile: Annotated[Flag | Literal["auto"], one_message('expected true, false or "auto"')] = "auto"
     run_eagerly: Flag = False
+
+    @property
+    def schedules_rate(self) -> bool:
+        """Whether the optimizer's learning rate is a schedule, and so nobody else's to set."""
+        return isinstance(self._optimizer_config.get("learning_rate"), Mapping)
+
+    @property
+    def averages_weights(self) -> bool:
+        """Whether the optimizer keeps a moving average of the weights."""
+        return bool(self._optimizer_config.get("use_ema"))
+
+    @property
+    def _optimizer_config(self) -> Mapping[str, Any]:
+        return {} if isinstance(self.optimizer, str) else self.optimizer.get("config") or {}
+
+
+def losses_by_output(options: CompileOptions, outputs: Sequence[str]) -> dict[str, tuple[str, bool]]:
+    """Return each output's loss by name, as Keras or the spec calls it, and whether it takes logits."""
+    given = options.loss
+    if isinstance(given, Mapping) and "class_name" not in given:
+        each = [given.get(name) for name in outputs]
+    elif isinstance(given, list):
+        each = list(given)
+    else:
+        each = [given] * len(outputs)
+    return {name: _loss(loss) for name, loss in zip(outputs, each, strict=True)}
+
+
+def _loss(loss: Named | None) -> tuple[str, bool]:
+    if isinstance(loss, Mapping):
+        return loss["class_name"], bool((loss.get("config") or {}).get("from_logits"))
+    return catalog().aliases["losses"].get(loss or "", loss or ""), False
 
 
 def compile_model(model: keras.Model, options: CompileOptions) -> None:

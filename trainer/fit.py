@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.architecture import TensorInfo, build, inputs_of, outputs_of
-from trainer.callback import CallbackContext, callbacks
+from trainer.callback import CallbackContext, artifact, best_weights, callbacks, close
 from trainer.compiling import compile_model
 from trainer.environment import Environment, settle
 from trainer.errors import SpecUnbuildableError
 from trainer.explaining import explained
+from trainer.judging import judge
 from trainer.observer import Observer
 from trainer.pipeline import Pipeline, evaluation_dataset, training_dataset
 from trainer.resume import Checkpoint, Checkpoints, assign, numbered, variables_of
@@ -42,6 +45,8 @@ class Trained:
     `metrics` has `last` and `best` (the epochs' own, val_ included) and `test` (None without a test part).
     `held_out` are up to 4096 labelled rows, of the test part if there is one, else of validation, else of
     training; `representative` are features of training rows. Both have the dtypes the model takes.
+    `judgement` says by output how the model does on `held_out` (`trainer.judging`), and which `part` that is.
+    `files` are what callbacks wrote for the job's owner: a file or a folder, by the artifact's name.
     """
 
     model: keras.Model
@@ -54,6 +59,8 @@ class Trained:
     representative: Mapping[str, Any]
     epochs_run: int
     resumed_from: int | None
+    judgement: Mapping[str, Any]
+    files: Mapping[str, Path]
 
 
 def fit(spec: TrainSpec, *, data_file: Path, workdir: Path, seed: int, observer: Observer) -> Trained:
@@ -93,9 +100,10 @@ def fit(spec: TrainSpec, *, data_file: Path, workdir: Path, seed: int, observer:
             observer=observer,
             checkpoints=checkpoints,
             environment=environment,
+            start=start,
         )
         observer.phase("training")
-        return run.train(start)
+        return run.train()
 
 
 class _Run:
@@ -112,12 +120,13 @@ class _Run:
         observer: Observer,
         checkpoints: Checkpoints,
         environment: Environment | None,
+        start: Checkpoint | None,
     ) -> None:
-        self._spec, self._splits, self._model = spec, splits, model
+        self._spec, self._splits, self._model, self._start = spec, splits, model, start
         self._dtypes = {info.name: info.dtype for info in inputs_of(model)}
         self._pipeline = Pipeline(spec.data.pipeline, len(splits.train), seed)
         self._checkpoints = checkpoints
-        self._kept = self._make_callbacks(workdir)
+        self._kept = self._make_callbacks(workdir, start)
         self._last_weights: list[np.ndarray] = []
         self._watch = Watch(
             epochs=spec.fit.epochs,
@@ -133,8 +142,9 @@ class _Run:
             },
         )
 
-    def train(self, start: Checkpoint | None) -> Trained:
+    def train(self) -> Trained:
         """Fit what is left to fit, choose the weights to export, and checkpoint the end."""
+        start = self._start
         if start is not None:
             self._splits.restore(start.values["data"])
             self._pipeline.restore(start.values["pipeline"])
@@ -168,7 +178,9 @@ class _Run:
             self._splits.train, order, dtypes=self._dtypes, options=self._pipeline.options
         )
         validation = self._splits.validation
-        with explained():
+        with explained(), contextlib.ExitStack() as open_files:
+            for kept in self._kept:
+                open_files.callback(close, kept.module, kept.callback)
             self._build_rest(data)
             if start is not None:
                 self._put_back(start)
@@ -180,12 +192,12 @@ class _Run:
                 steps_per_epoch=order.steps - step,
                 validation_data=None if validation is None else self._rows(validation),
                 class_weight=self._spec.fit.class_weight,
-                callbacks=self._callbacks(),
+                callbacks=self._callbacks(order.steps - step),
                 shuffle=False,  # the order is the pipeline's
                 verbose=0,
             )
 
-    def _callbacks(self) -> list[keras.callbacks.Callback]:
+    def _callbacks(self, steps: int) -> keras.callbacks.CallbackList:
         import keras
 
         run = self
@@ -196,7 +208,14 @@ class _Run:
 
         # First, before another callback puts the best weights back at the end.
         first = [LastWeights()] if self._spec.export_weights is ExportWeights.LAST else []
-        return [*first, *(kept.callback for kept in self._kept), self._watch.callback()]
+        return keras.callbacks.CallbackList(
+            [*first, *(kept.callback for kept in self._kept), self._watch.callback()],
+            add_history=True,
+            model=self._model,
+            # Of the whole run, though one that was entered within an epoch is fitted in two parts.
+            epochs=self._spec.fit.epochs,
+            steps=steps,
+        )
 
     def _build_rest(self, data: tf.data.Dataset) -> None:
         """Make the variables of metrics, losses and optimizer, which Keras makes when it first meets a batch.
@@ -221,7 +240,7 @@ class _Run:
         self._model.optimizer.build(self._model.trainable_variables)
         assign(self._model.optimizer.variables, start.of("optimizer"), "optimizer")
 
-    def _make_callbacks(self, workdir: Path) -> list[Kept]:
+    def _make_callbacks(self, workdir: Path, start: Checkpoint | None) -> list[Kept]:
         wanted = list(self._spec.fit.callbacks)
         if self._spec.export_weights is ExportWeights.BEST and not any(map(_keeps_best, wanted)):
             monitor = "val_loss" if self._spec.data.validates else "loss"
@@ -233,6 +252,8 @@ class _Run:
         kept = []
         for number, spec in enumerate(wanted):
             folder = workdir / f"callback-{number}"
+            if start is None:  # what an attempt without a checkpoint left
+                shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
             module = callbacks()[spec.class_name]
             kept.append(Kept(module, module.build(spec.config, CallbackContext(folder))))
@@ -244,7 +265,7 @@ class _Run:
             self._model.set_weights(self._last_weights)
             return
         for kept in self._kept:
-            best = kept.module.best_weights(kept.callback)
+            best = best_weights(kept.module, kept.callback)
             if best is not None:
                 self._model.set_weights(best)
                 return
@@ -261,7 +282,8 @@ class _Run:
     def _trained(self, newest: Checkpoint | None, test: Mapping[str, float] | None) -> Trained:
         history = self._watch.history
         best = self._watch.best_epoch
-        held_out = self._splits.test or self._splits.validation or self._splits.train
+        part, held_out = next((name, part) for name, part in self._splits.by_use() if part is not None)
+        held_out = self._cast(held_out.take(slice(HELD_OUT_ROWS)))
         representative = self._splits.train.take(slice(REPRESENTATIVE_ROWS))
         return Trained(
             model=self._model,
@@ -270,11 +292,29 @@ class _Run:
             best_epoch=best,
             inputs=inputs_of(self._model),
             outputs=outputs_of(self._model),
-            held_out=self._cast(held_out.take(slice(HELD_OUT_ROWS))),
+            held_out=held_out,
             representative=self._cast(representative).features,
             epochs_run=self._watch.epoch,
             resumed_from=None if newest is None else newest.epoch,
+            judgement={"part": part, "rows": len(held_out), "outputs": self._judge(held_out)},
+            files=dict(filter(None, (artifact(kept.module, kept.callback) for kept in self._kept))),
         )
+
+    def _judge(self, rows: Samples) -> dict[str, Any]:
+        """Say how the model does on these rows, by output."""
+        features = rows.features
+        answers = self._model.predict(
+            features if len(features) > 1 else next(iter(features.values())),
+            batch_size=self._spec.data.pipeline.batch_size,
+            verbose=0,
+        )
+        if not isinstance(answers, Mapping):
+            names = [info.name for info in outputs_of(self._model)]
+            answers = dict(zip(names, answers if isinstance(answers, list) else [answers], strict=True))
+        targets = rows.targets
+        if len(targets) == 1:  # which may be called otherwise than the output
+            targets = {next(iter(answers)): next(iter(targets.values()))}
+        return judge(self._spec.compile, targets, answers)
 
     def _cast(self, samples: Samples) -> Samples:
         features = {

@@ -151,6 +151,10 @@ class Splits:
         """
         require_same("the data", state, self.state())
 
+    def by_use(self) -> Sequence[tuple[str, Samples | None]]:
+        """The parts by name, those first that say most of how a model does on new rows."""
+        return (("test", self.test), ("validation", self.validation), ("train", self.train))
+
     @property
     def _parts(self) -> Sequence[Samples | None]:
         return (self.train, self.validation, self.test)

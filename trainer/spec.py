@@ -36,6 +36,17 @@ class ExportWeights(StrEnum):
     """Those of the last epoch."""
 
 
+_NEEDLESS = {
+    "BackupAndRestore": "every job is backed up and resumed; `checkpoint` says how often",
+    "OrbaxCheckpoint": "every job is checkpointed; `checkpoint` says how often",
+    "History": "every job keeps its history: GET /v1/jobs/{id}/metrics",
+    "ProgbarLogger": "every job tells its progress: GET /v1/jobs/{id}/events",
+    "RemoteMonitor": "it sends to addresses of its own; read GET /v1/jobs/{id}/events as a stream instead",
+    "LambdaCallback": "code doesn't arrive in a spec: ask the operator for a plugin",
+}
+"""Keras's callbacks that a job does without, and why."""
+
+
 class CallbackSpec(SpecModel):
     """A callback under Keras's name, with Keras's arguments."""
 
@@ -54,7 +65,8 @@ def _callback(value: Any) -> CallbackSpec:  # noqa: ANN401  # not yet validated
     if not isinstance(name, str) or name not in callbacks():
         said = ("missing", "missing")
         if name is not None:
-            said = (f"unknown callback {name!r}{nearest(str(name), callbacks())}", "spec")
+            unknown = f"unknown callback {name!r}{nearest(str(name), callbacks())}"
+            said = (_NEEDLESS.get(str(name), unknown), "spec")
         raise invalid("callback", [*faults, Fault(("class_name",), *said)], value)
     options = None
     try:
@@ -108,7 +120,7 @@ class TrainSpec(SpecModel):
     seed: Seed | None = None
 
     @model_validator(mode="after")
-    def _monitored_metrics_can_exist(self) -> TrainSpec:
+    def _callbacks_have_what_they_need(self) -> TrainSpec:
         faults = [
             Fault(
                 ("fit", "callbacks", i, "config", "monitor"),
@@ -118,6 +130,17 @@ class TrainSpec(SpecModel):
             for i, callback in enumerate(self.fit.callbacks)
             if (monitor := getattr(callback.config, "monitor", "")).startswith("val_")
             and not self.data.validates
+        ]
+        faults += [
+            Fault(("fit", "callbacks", i), unmet)
+            for i, callback in enumerate(self.fit.callbacks)
+            if (unmet := callback.config.unmet(self.compile))
+        ]
+        names = [callback.class_name for callback in self.fit.callbacks]
+        faults += [
+            Fault(("fit", "callbacks", i, "class_name"), f"{name} is listed before: one writes for the job")
+            for i, name in enumerate(names)
+            if name in names[:i] and hasattr(callbacks()[name], "ARTIFACT")
         ]
         if faults:
             raise invalid("spec", faults, self)

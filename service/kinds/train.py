@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
@@ -57,10 +59,10 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     store = Store(Path(order.details["store_root"]))
     staging = store.stage(_model(order), order.job_id, order.token)
     artifacts = _export(spec, trained, staging, observer, channel)
-    samples = _write_samples(trained, staging)
+    artifacts += [_write_samples(trained, staging), *_write_records(trained, staging)]
     resolved = {**order.spec, "seed": order.seed}  # enough to train it again from the store alone
     (staging / EXTRA / "spec.json").write_text(json.dumps(resolved, indent=1))
-    manifest = store.seal(staging, _manifest(order, trained, [*artifacts, samples], staging))
+    manifest = store.seal(staging, _manifest(order, trained, artifacts, staging))
     return {"artifacts": [artifact["name"] for artifact in manifest.artifacts]}
 
 
@@ -235,10 +237,33 @@ def _write_samples(trained: Trained, staging: Path) -> dict[str, Any]:
     bound = endpoint.bind(rows)
     arrays = {f"inputs/{name}": values for name, values in bound.items()}
     arrays |= {f"outputs/{name}": values for name, values in endpoint.predict(bound, SAMPLE_ROWS).items()}
-    path = f"{EXTRA}/samples.npz"
-    with (staging / path).open("wb") as file:
+    with (staging / EXTRA / "samples.npz").open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
-    return {"name": "samples", "format": "samples", "path": path, "options": {}}
+    return _record("samples", "samples", "samples.npz")
+
+
+def _write_records(trained: Trained, staging: Path) -> Iterator[dict[str, Any]]:
+    """Keep what training told: the learning curves, how the model does on held-out rows, callbacks' files."""
+    extra = staging / EXTRA
+    with (extra / "curves.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["epoch", *trained.history])
+        columns = itertools.zip_longest(*trained.history.values(), fillvalue="")
+        table.writerows([epoch, *row] for epoch, row in enumerate(columns, start=1))
+    yield _record("curves", "csv", "curves.csv")
+    (extra / "judgement.json").write_text(json.dumps(trained.judgement))
+    yield _record("judgement", "json", "judgement.json")
+    for name, written in trained.files.items():
+        target = extra / f"{name}{written.suffix if written.is_file() else ''}"
+        if written.is_file():
+            shutil.copyfile(written, target)
+        else:
+            shutil.copytree(written, target)
+        yield _record(name, "csv" if written.suffix == ".csv" else name, target.name)
+
+
+def _record(name: str, format_: str, file: str) -> dict[str, Any]:
+    return {"name": name, "format": format_, "path": f"{EXTRA}/{file}", "options": {}}
 
 
 def _manifest(

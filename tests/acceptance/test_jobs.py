@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import itertools
 import json
@@ -31,7 +32,12 @@ def breast_cancer(client: Client, data: Path) -> str:
 @pytest.fixture(scope="session")
 def tabular(client: Client, breast_cancer: str):
     """The example on a CSV, trained once for the tests that only look at what came out."""
-    job = client.submit(example("breast_cancer"))
+    spec = example("breast_cancer")
+    spec["fit"]["callbacks"] += [
+        {"class_name": "TensorBoard", "config": {"histogram_freq": 1}},
+        {"class_name": "CSVLogger"},
+    ]
+    job = client.submit(spec)
     return client.wait(job.id, timeout_s=240)
 
 
@@ -94,12 +100,28 @@ def test_an_artifact_has_the_digest_of_its_manifest_and_a_tar_is_the_same_each_t
 ) -> None:
     version = client.version("breast-cancer", 1)
     digests = {artifact["name"]: artifact["sha256"] for artifact in version.raw["artifacts"]}
-    assert {"saved_model", "tflite", "onnx", "weights", "samples"} <= set(digests)
+    assert {"saved_model", "tflite", "onnx", "weights", "samples", "tensorboard"} <= set(digests)
     for name, digest in digests.items():
         url = f"{stack.addresses.api}/v1/models/breast-cancer/versions/1/artifacts/{name}"
         answer = httpx.get(url, headers={"Authorization": f"Bearer {stack.token}"})
         assert answer.headers["ETag"] == f'"{digest}"'
         assert hashlib.sha256(answer.content).hexdigest() == digest, name
+
+
+def test_a_version_says_how_it_was_trained_and_how_it_does(client: Client, tabular, tmp_path: Path) -> None:
+    def read(name: str) -> str:
+        return client.download("breast-cancer", 1, name, tmp_path / name).read_text()
+
+    curves = list(csv.DictReader(read("curves").splitlines()))
+    points = [event.data for event in client.events(tabular.id) if event.kind == "metric"]
+    assert [float(row["val_loss"]) for row in curves] == [point["metrics"]["val_loss"] for point in points]
+    assert [row["loss"] for row in csv.DictReader(read("csv_log").splitlines())] == [
+        row["loss"] for row in curves
+    ]
+    judgement = json.loads(read("judgement"))
+    (found,) = judgement["outputs"].values()
+    assert (judgement["part"], sum(map(sum, found["confusion_matrix"]))) == ("test", judgement["rows"])
+    assert found["accuracy"] == pytest.approx(tabular.raw["metrics"]["test"]["accuracy"], abs=1e-6)
 
 
 def test_a_bad_spec_is_refused_with_every_pointer_before_anything_is_queued(

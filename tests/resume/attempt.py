@@ -61,8 +61,11 @@ def watch_steps(steps: int, log: Path, kill: dict[str, Any]) -> None:
             if kill.get("on") == "validation" and self.epoch == kill["epoch"]:
                 die()
 
-    def watched(self: keras.Model, *args: Any, callbacks: list[Any], **kwargs: Any) -> Any:
-        return fit(self, *args, callbacks=[Killer(), *callbacks], **kwargs)
+    def watched(self: keras.Model, *args: Any, callbacks: keras.callbacks.CallbackList, **kwargs: Any) -> Any:
+        killer = Killer()
+        killer.set_params(callbacks.params)
+        callbacks.callbacks.insert(0, killer)
+        return fit(self, *args, callbacks=callbacks, **kwargs)
 
     keras.Model.fit = watched
 

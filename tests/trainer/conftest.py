@@ -169,3 +169,24 @@ def run(tmp_path, images_file, recorder):
         )
 
     return run
+
+
+class Killed(BaseException):
+    """Nothing is written at such an end, as with SIGKILL."""
+
+
+@pytest.fixture
+def killed(run, recorder):
+    """Run a body until the poll of that number, and no further."""
+
+    def killed(body, polls, **options):
+        class Killer(recorder):
+            def interruption(self):
+                if self.polls == polls:
+                    raise Killed
+                return super().interruption()
+
+        with pytest.raises(Killed):
+            run(body, Killer(), **options)
+
+    return killed

@@ -8,16 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.trainer.compare import same_weights
 from trainer import errors
 from trainer.fit import fit
 from trainer.observer import Interruption
 from trainer.resume import Checkpoints
 from trainer.spec import TrainSpec
-
-
-def same_weights(one, other):
-    return all(np.array_equal(a, b) for a, b in zip(one.get_weights(), other.get_weights(), strict=True))
-
 
 PATIENT = {"class_name": "EarlyStopping", "config": {"patience": 10, "restore_best_weights": True}}
 
@@ -48,27 +44,6 @@ def test_a_stopped_run_goes_on_to_the_weights_of_an_undisturbed_one(
     assert resumed.epochs[: len(stopped.epochs)] == stopped.epochs
     assert trained.history == undisturbed.history
     assert same_weights(trained.model, undisturbed.model)
-
-
-class Killed(BaseException):
-    """Nothing is written at such an end, as with SIGKILL."""
-
-
-@pytest.fixture
-def killed(run, recorder):
-    """Run a body until the poll of that number, and no further."""
-
-    def killed(body, polls, **options):
-        class Killer(recorder):
-            def interruption(self):
-                if self.polls == polls:
-                    raise Killed
-                return super().interruption()
-
-        with pytest.raises(Killed):
-            run(body, Killer(), **options)
-
-    return killed
 
 
 def test_a_killed_run_goes_on_from_a_step_and_says_so(

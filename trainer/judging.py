@@ -1,0 +1,88 @@
+"""What a trained model does with rows it was not trained on: confusion matrices and residuals, by output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from trainer.compiling import losses_by_output
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from trainer.compiling import CompileOptions
+
+MOST_CLASSES = 1000
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_CLASSES = ("categoricalcrossentropy", "categoricalfocalcrossentropy", "categoricalhinge")
+_TWO_CLASSES = ("binarycrossentropy", "binaryfocalcrossentropy", "hinge", "squaredhinge")
+
+
+def judge(
+    how: CompileOptions, targets: Mapping[str, np.ndarray], answers: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Compare the model's answers with the targets, both by output name and of shape (rows, ...); JSON.
+
+    What an output says is told by its loss. Classes get a `confusion_matrix`, whose rows are the true classes
+    and whose columns the predicted ones, and `precision` and `recall` by class (null where there is nothing
+    to divide by); any other output gets its `residuals`, of target minus answer.
+    """
+    losses = losses_by_output(how, list(targets))
+    return {name: _judged(*losses[name], targets[name], answers[name]) for name in targets}
+
+
+def _judged(loss: str, from_logits: bool, target: np.ndarray, answer: np.ndarray) -> dict[str, Any]:
+    folded = loss.lower().replace("_", "")
+    if folded.endswith(_CLASSES) and answer.ndim > 1:
+        predicted = answer.argmax(-1)
+        sparse = folded.startswith("sparse")
+        return _confusion(
+            _as(predicted, target) if sparse else target.argmax(-1), predicted, answer.shape[-1]
+        )
+    if folded.endswith(_TWO_CLASSES):
+        middle = 0.0 if from_logits or "hinge" in folded else 0.5
+        return _confusion(_as(answer, target) > middle, answer > middle, 2)
+    return _residuals(_as(answer, target) - answer)
+
+
+def _as(like: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return the target in the shape of what it is compared with: (rows,) and (rows, 1) are the same."""
+    return target.reshape(like.shape) if target.size == like.size else target
+
+
+def _confusion(true: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str, Any]:
+    import numpy as np
+
+    true, predicted = true.ravel().astype(np.int64), predicted.ravel().astype(np.int64)
+    accuracy = float((true == predicted).mean())
+    if classes > MOST_CLASSES:
+        return {"kind": "classes", "classes": classes, "accuracy": accuracy, "confusion_matrix": None}
+    matrix = np.bincount(true * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+    hits, found, there = np.diag(matrix), matrix.sum(0), matrix.sum(1)
+    return {
+        "kind": "classes",
+        "classes": classes,
+        "accuracy": accuracy,
+        "confusion_matrix": matrix.tolist(),
+        "precision": [float(hit / of) if of else None for hit, of in zip(hits, found, strict=True)],
+        "recall": [float(hit / of) if of else None for hit, of in zip(hits, there, strict=True)],
+    }
+
+
+def _residuals(residuals: np.ndarray) -> dict[str, Any]:
+    import numpy as np
+
+    flat = residuals.astype(np.float64).ravel()
+    return {
+        "kind": "numbers",
+        "residuals": {
+            "mean": float(flat.mean()),
+            "std": float(flat.std()),
+            "mae": float(np.abs(flat).mean()),
+            "rmse": float(np.sqrt((flat**2).mean())),
+            "quantiles": {
+                f"{q:g}": float(value)
+                for q, value in zip(_QUANTILES, np.quantile(flat, _QUANTILES), strict=True)
+            },
+        },
+    }
