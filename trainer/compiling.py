@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from trainer.catalog import catalog
 from trainer.errors import SpecUnbuildableError
-from trainer.forms import Fault, Flag, Loc, Number, SpecModel, invalid, one_message
+from trainer.forms import Count, Fault, Flag, Loc, Number, SpecModel, invalid, one_message
 from trainer.objects import completed, name_faults, object_faults, size_faults
 
 if TYPE_CHECKING:
@@ -43,7 +43,11 @@ def _named(section: str, *, nested: bool = False) -> BeforeValidator:
 
 
 class CompileOptions(SpecModel):
-    """Keras's `compile`; `jit_compile: auto` is XLA where it pays, so not on a CPU."""
+    """Keras's `compile`; `jit_compile: auto` is XLA where it pays, so not on a CPU.
+
+    `steps_per_execution: auto` is 1 in the first epoch and then what pays, measured, or by the model's size
+    where the spec names a seed.
+    """
 
     optimizer: Annotated[Named, _named("optimizers")] = "rmsprop"
     loss: Annotated[Named | list[Any], _named("losses", nested=True)]
@@ -54,8 +58,14 @@ class CompileOptions(SpecModel):
     metrics: Annotated[list[Any] | dict[str, Any], _named("metrics", nested=True)] = Field(
         default_factory=list
     )
+    weighted_metrics: Annotated[list[Any] | dict[str, Any], _named("metrics", nested=True)] = Field(
+        default_factory=list
+    )
     jit_compile: Annotated[Flag | Literal["auto"], one_message('expected true, false or "auto"')] = "auto"
     run_eagerly: Flag = False
+    steps_per_execution: Annotated[
+        Annotated[Count, Field(le=10_000)] | Literal["auto"], one_message('expected a number or "auto"')
+    ] = "auto"
 
     @property
     def schedules_rate(self) -> bool:
@@ -110,12 +120,15 @@ def compile_model(model: keras.Model, options: CompileOptions) -> None:
         loss = _each(options.loss, keras.losses.get)
         pointer = "/compile/metrics"
         metrics = _each(options.metrics, _metric)
+        pointer = "/compile/weighted_metrics"
+        weighted_metrics = _each(options.weighted_metrics, _metric)
         pointer = "/compile"
         model.compile(
             optimizer=optimizer,
             loss=loss,
             loss_weights=options.loss_weights,
             metrics=metrics,
+            weighted_metrics=weighted_metrics or None,
             jit_compile=jit,
             run_eagerly=options.run_eagerly,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,13 @@ from trainer.errors import SpecUnbuildableError
 from trainer.explaining import explained
 from trainer.judging import judge
 from trainer.observer import Observer
+from trainer.pace import Pace
 from trainer.pipeline import Pipeline, evaluation_dataset, training_dataset
 from trainer.resume import Checkpoint, Checkpoints, assign, numbered, variables_of
 from trainer.source import Samples, Splits, load
 from trainer.spec import CallbackSpec, ExportWeights, TrainSpec
 from trainer.watch import Kept, Watch, metrics_of
+from trainer.weighting import class_weights
 
 if TYPE_CHECKING:
     import keras
@@ -59,6 +61,7 @@ class Trained:
     representative: Mapping[str, Any]
     epochs_run: int
     resumed_from: int | None
+    steps_per_execution: int
     judgement: Mapping[str, Any]
     files: Mapping[str, Path]
 
@@ -106,6 +109,13 @@ def fit(spec: TrainSpec, *, data_file: Path, workdir: Path, seed: int, observer:
         return run.train()
 
 
+@dataclass
+class Running:
+    """The epoch that Keras is in, from 0."""
+
+    epoch: int = 0
+
+
 class _Run:
     """One attempt's model, data, callbacks and checkpoints."""
 
@@ -128,6 +138,17 @@ class _Run:
         self._checkpoints = checkpoints
         self._kept = self._make_callbacks(workdir, start)
         self._last_weights: list[np.ndarray] = []
+        self._built = False
+        self._class_weight = class_weights(spec.fit.class_weight, splits.train.targets)
+        self._pace = Pace(
+            spec.compile.steps_per_execution if not spec.compile.run_eagerly else 1,
+            model=model,
+            batch_size=spec.data.pipeline.batch_size,
+            steps=self._pipeline.steps,
+            epochs=spec.fit.epochs,
+            most=spec.checkpoint.every_steps,
+            seeded=spec.seed is not None,
+        )
         self._watch = Watch(
             epochs=spec.fit.epochs,
             steps_per_epoch=self._pipeline.steps,
@@ -140,6 +161,7 @@ class _Run:
                 "pipeline": self._pipeline.state(),
                 "environment": None if environment is None else asdict(environment),
             },
+            pace=self._pace,
         )
 
     def train(self) -> Trained:
@@ -155,29 +177,38 @@ class _Run:
             assign(variables_of(self._model), start.of("model"), "model")
             return self._trained(start, start.values["test"])
         newest = start
-        if newest is not None and newest.step:
-            # Keras's epochs are all of one length, so what is left of an epoch is a fit of its own.
-            self._fit(newest)
-            newest = self._watch.ended
-            assert newest is not None
+        while (newest := self._fit(newest)) is not None:
             self._watch.restore(newest)
-        self._fit(newest)
         self._choose_weights()
         test = self._evaluate()
         arrays = numbered("model", variables_of(self._model))
         self._checkpoints.save(self._watch.checkpoint(complete=True, arrays=arrays, values={"test": test}))
         return self._trained(start, test)
 
-    def _fit(self, start: Checkpoint | None) -> None:
-        """Fit from a checkpoint: to the end of its epoch if it lies within one, else to the last epoch's."""
+    def _fit(self, start: Checkpoint | None) -> Checkpoint | None:
+        """Fit from a checkpoint to the last epoch's end; return where another fit has to go on.
+
+        Keras's epochs are all of one length and one pace: what is left of an epoch that is entered at a step
+        is a fit of its own, and so is one after which the pace may change.
+        """
         epoch, step, last = 0, 0, self._spec.fit.epochs
         if start is not None:
             epoch, step = start.epoch, start.step
+        pace = self._set_pace(epoch)
+        alone = not self._watch.stopped and epoch < last and (step > 0 or self._pace.may_change_after(epoch))
         order = self._pipeline.order(epoch, step)
+        whole_calls = order.left % pace == 0
+        running = Running()
         data = training_dataset(
-            self._splits.train, order, dtypes=self._dtypes, options=self._pipeline.options
+            self._splits.train,
+            order,
+            dtypes=self._dtypes,
+            options=self._pipeline.options,
+            # A call that asks for more batches than its epoch has must find an end.
+            only=None if whole_calls else lambda: running.epoch,
         )
         validation = self._splits.validation
+        self._watch.keep_end_of(epoch + 1 if alone else 0)
         with explained(), contextlib.ExitStack() as open_files:
             for kept in self._kept:
                 open_files.callback(close, kept.module, kept.callback)
@@ -188,19 +219,32 @@ class _Run:
                 data,
                 # A run that a callback ended has no epoch left, but its callbacks still have their last word.
                 initial_epoch=last if self._watch.stopped else epoch,
-                epochs=epoch + 1 if step else last,
-                steps_per_epoch=order.steps - step,
+                epochs=epoch + 1 if alone else last,
+                steps_per_epoch=order.left if whole_calls else None,
                 validation_data=None if validation is None else self._rows(validation),
-                class_weight=self._spec.fit.class_weight,
-                callbacks=self._callbacks(order.steps - step),
+                class_weight=self._class_weight,
+                callbacks=self._callbacks(order.left, running),
                 shuffle=False,  # the order is the pipeline's
                 verbose=0,
             )
+        return self._watch.ended if alone else None
 
-    def _callbacks(self, steps: int) -> keras.callbacks.CallbackList:
+    def _set_pace(self, epoch: int) -> int:
+        pace = self._pace.at(epoch)
+        if self._model.steps_per_execution != pace:
+            self._model.steps_per_execution = pace
+            # They were traced at another pace.
+            self._model.train_function = self._model.test_function = None
+        return pace
+
+    def _callbacks(self, steps: int, running: Running) -> keras.callbacks.CallbackList:
         import keras
 
         run = self
+
+        class EpochBegins(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+            def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+                running.epoch = epoch
 
         class LastWeights(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
             def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
@@ -209,7 +253,7 @@ class _Run:
         # First, before another callback puts the best weights back at the end.
         first = [LastWeights()] if self._spec.export_weights is ExportWeights.LAST else []
         return keras.callbacks.CallbackList(
-            [*first, *(kept.callback for kept in self._kept), self._watch.callback()],
+            [EpochBegins(), *first, *(kept.callback for kept in self._kept), self._watch.callback()],
             add_history=True,
             model=self._model,
             # Of the whole run, though one that was entered within an epoch is fitted in two parts.
@@ -225,6 +269,10 @@ class _Run:
         """
         import keras
         import tensorflow as tf
+
+        if self._built:
+            return
+        self._built = True
 
         def symbol(spec: tf.TensorSpec) -> keras.KerasTensor:
             return keras.KerasTensor(spec.shape, dtype=spec.dtype.name)
@@ -296,6 +344,7 @@ class _Run:
             representative=self._cast(representative).features,
             epochs_run=self._watch.epoch,
             resumed_from=None if newest is None else newest.epoch,
+            steps_per_execution=self._pace.at(self._spec.fit.epochs - 1),
             judgement={"part": part, "rows": len(held_out), "outputs": self._judge(held_out)},
             files=dict(filter(None, (artifact(kept.module, kept.callback) for kept in self._kept))),
         )
@@ -320,7 +369,7 @@ class _Run:
         features = {
             name: array.astype(self._dtypes[name], copy=False) for name, array in samples.features.items()
         }
-        return Samples(features, samples.targets)
+        return replace(samples, features=features)
 
 
 def _sow(seed: int, *, deterministic: bool) -> None:
@@ -354,7 +403,7 @@ def _named_as(model: keras.Model, splits: Splits) -> Splits:
     def renamed(part: Samples | None) -> Samples | None:
         if part is None or len(takes) > 1:
             return part
-        return Samples({takes[0]: next(iter(part.features.values()))}, part.targets)
+        return replace(part, features={takes[0]: next(iter(part.features.values()))})
 
     train = renamed(splits.train)
     assert train is not None

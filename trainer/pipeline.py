@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # `cache: auto` holds the cast arrays in memory up to this size, and casts batch by batch beyond it.
 CACHE_LIMIT_BYTES = 1 << 30
+# No input or output of Keras can be called so.
+_WEIGHT = "/sample_weight"
 
 
 def _random_layer(value: dict[str, Any]) -> dict[str, Any]:
@@ -108,23 +110,64 @@ class Order:
         """Batches in a whole epoch; the last may be short."""
         return -(-self.rows // self.batch_size)
 
-    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield row numbers, int64 of shape (batch,), and the batch's own seed, int32 of shape ()."""
+    @property
+    def left(self) -> int:
+        """Batches in what is left of the first epoch."""
+        return self.steps - self.first_step
+
+    def epoch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return an epoch's row numbers in order, int64 (rows,), and its batches' seeds, int32 (steps,)."""
         import numpy as np
 
-        for epoch in itertools.count(self.first_epoch):
-            rng = np.random.default_rng([self.seed, epoch])
-            order = rng.permutation(self.rows) if self.shuffle else np.arange(self.rows)
-            for step in range(self.first_step if epoch == self.first_epoch else 0, self.steps):
-                seed = np.random.SeedSequence([self.seed, epoch, step]).generate_state(1)
-                rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-                yield rows.astype(np.int64, copy=False), seed.view(np.int32)[0]
+        rng = np.random.default_rng([self.seed, number])
+        rows = rng.permutation(self.rows) if self.shuffle else np.arange(self.rows)
+        seeds = np.random.SeedSequence([self.seed, number]).generate_state(self.steps)
+        return rows.astype(np.int64, copy=False), seeds.view(np.int32)
+
+    def batches(self, only: Callable[[], int] | None = None) -> tf.data.Dataset:
+        """Return row numbers, int64 of shape (batch,), and the batch's own seed, int32 of shape ().
+
+        Without end, or those of one epoch, which `only` names when they are asked for. Python is asked once
+        an epoch: asked once a batch, it would hold up the threads that make the batches.
+        """
+        import numpy as np
+        import tensorflow as tf
+
+        def epochs() -> Iterator[tuple[np.ndarray, np.ndarray, np.int64]]:
+            for each in itertools.count(self.first_epoch) if only is None else (only(),):
+                first = self.first_step if each == self.first_epoch else 0
+                yield *self.epoch(each), np.int64(first)
+
+        def steps(rows: tf.Tensor, seeds: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
+            def one(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                begin = step * self.batch_size
+                return rows[begin : begin + self.batch_size], seeds[step]
+
+            return tf.data.Dataset.range(first, self.steps).map(_as_written(one))
+
+        signature = (
+            tf.TensorSpec((None,), tf.int64),
+            tf.TensorSpec((None,), tf.int32),
+            tf.TensorSpec((), tf.int64),
+        )
+        numbers = tf.data.Dataset.from_generator(epochs, output_signature=signature)
+        batches = numbers.flat_map(_as_written(steps))
+        return batches if only is None else batches.apply(tf.data.experimental.assert_cardinality(self.left))
 
 
 def training_dataset(
-    samples: Samples, order: Order, *, dtypes: Mapping[str, str], options: PipelineOptions
+    samples: Samples,
+    order: Order,
+    *,
+    dtypes: Mapping[str, str],
+    options: PipelineOptions,
+    only: Callable[[], int] | None = None,
 ) -> tf.data.Dataset:
     """Return batches `(features, targets)` in the given order, without end; an epoch has `order.steps`.
+
+    Where rows have weights it is `(features, targets, weights)`.
+
+    With `only`, each iteration is the epoch that it names at that moment.
 
     A single input or target comes as a tensor, several as a mapping by name; features are cast to `dtypes`,
     whole-number targets to int64, others to float32.
@@ -138,17 +181,14 @@ def training_dataset(
     image = _image_input(samples) if options.augment else ""
     layers = [_Augmentation(layer, f"/data/pipeline/augment/{i}") for i, layer in enumerate(options.augment)]
 
-    def batch(rows: tf.Tensor, seed: tf.Tensor) -> tuple[Any, Any]:
+    def batch(rows: tf.Tensor, seed: tf.Tensor) -> tuple[Any, ...]:
         tensors = held.take(lambda tensor: tf.gather(tensor, rows))
         for layer in layers:
             tensors[image] = layer(tensors[image], seed)
         return held.as_keras_takes(tensors)
 
-    rows_and_seeds = tf.data.Dataset.from_generator(
-        order.batches, output_signature=(tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int32))
-    )
     # Parallel, but in order. Without an end, the next epoch is prepared while this one validates.
-    return _mapped(rows_and_seeds, batch)
+    return _mapped(order.batches(only), batch)
 
 
 def evaluation_dataset(
@@ -160,22 +200,28 @@ def evaluation_dataset(
     held = _Held(samples, dtypes, options.cache)
     rows, size = len(samples), options.batch_size
 
-    def batch(start: tf.Tensor) -> tuple[Any, Any]:
+    def batch(start: tf.Tensor) -> tuple[Any, ...]:
         return held.as_keras_takes(held.take(lambda tensor: tensor[start : start + size]))
 
     starts = tf.data.Dataset.range(0, rows, size)
     return _mapped(starts, batch)
 
 
-def _mapped(numbers: tf.data.Dataset, batch: Callable[..., tuple[Any, Any]]) -> tf.data.Dataset:
+def _mapped(numbers: tf.data.Dataset, batch: Callable[..., tuple[Any, ...]]) -> tf.data.Dataset:
     """Make the batches ahead of their use, in parallel and still in order."""
     import tensorflow as tf
 
-    # There is no Python branch in it to be converted, and looking for one costs a job's start 0.2 s.
-    as_written = tf.autograph.experimental.do_not_convert(batch)
-    return numbers.map(as_written, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(
+    return numbers.map(_as_written(batch), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(
         tf.data.AUTOTUNE
     )
+
+
+def _as_written(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep AutoGraph off: there is no branch to be converted, and looking for one costs a start 0.2 s."""
+    import tensorflow as tf
+
+    unconverted: Callable[..., Any] = tf.autograph.experimental.do_not_convert(function)
+    return unconverted
 
 
 class _Held:
@@ -187,6 +233,8 @@ class _Held:
         self._features, self._targets = list(samples.features), list(samples.targets)
         self._dtypes = {**dtypes, **{name: _target_dtype(array) for name, array in samples.targets.items()}}
         arrays = {**samples.features, **samples.targets}
+        if samples.weights is not None:
+            self._dtypes[_WEIGHT], arrays[_WEIGHT] = "float32", samples.weights
         cached = _worth_caching(arrays, self._dtypes) if cache == "auto" else cache
         self._tensors = {
             name: tf.constant(array.astype(self._dtypes[name], copy=False) if cached else array)
@@ -198,13 +246,14 @@ class _Held:
 
         return {name: tf.cast(rows(tensor), self._dtypes[name]) for name, tensor in self._tensors.items()}
 
-    def as_keras_takes(self, tensors: Mapping[str, tf.Tensor]) -> tuple[Any, Any]:
-        """Return `(features, targets)`: a lone tensor by itself, several as a mapping."""
+    def as_keras_takes(self, tensors: Mapping[str, tf.Tensor]) -> tuple[Any, ...]:
+        """Return features, targets and weights, if any: a lone tensor by itself, several as a mapping."""
 
         def part(names: Sequence[str]) -> Any:  # noqa: ANN401  # a tensor or a mapping
             return tensors[names[0]] if len(names) == 1 else {name: tensors[name] for name in names}
 
-        return part(self._features), part(self._targets)
+        weights = (tensors[_WEIGHT],) if _WEIGHT in tensors else ()
+        return part(self._features), part(self._targets), *weights
 
 
 class _Augmentation:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
-FORMAT = 2
+FORMAT = 3
 KEPT = 2
 _ARRAYS, _STATE, _DIGESTS = "arrays.npz", "state.json", "SHA256SUMS"
 # What begins so is being written or being deleted: no reader looks at it.

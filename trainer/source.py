@@ -46,6 +46,7 @@ class DataOptions(SpecModel):
         ColumnName | dict[ColumnName, ColumnName],
         one_message("expected a column, or an object from output names to columns"),
     ]
+    sample_weight: ColumnName | None = None
     columns: dict[ColumnName, ColumnOptions] = Field(default_factory=dict)
     split: SplitOptions | None = None
     validation_split: Fraction | None = None
@@ -114,10 +115,11 @@ class DataProfile(Profiled):
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows: input name to (rows, ...), target name to (rows, ...)."""
+    """Rows: input name to (rows, ...), target name to (rows, ...), and how much each counts, (rows,)."""
 
     features: dict[str, np.ndarray]
     targets: dict[str, np.ndarray]
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.features.values())))
@@ -127,6 +129,7 @@ class Samples:
         return Samples(
             {name: array[rows] for name, array in self.features.items()},
             {name: array[rows] for name, array in self.targets.items()},
+            None if self.weights is None else self.weights[rows],
         )
 
 
@@ -177,6 +180,30 @@ class Source(Protocol):
     @staticmethod
     def read(options: Any, path: Path) -> Samples:  # noqa: ANN401  # the module's own Options
         """Read the columns the options name, in the file's order, floats as float32."""
+
+
+def weights_of(column: str, values: np.ndarray) -> np.ndarray:
+    """Return a column as the weights of its rows, float32 of shape (rows,).
+
+    Raises:
+        InvalidDataError: a row has several values or a negative one.
+    """
+    import numpy as np
+
+    if values.ndim != 1:
+        raise InvalidDataError(
+            f"sample_weight {column!r} has rows of shape {values.shape[1:]}, each row needs one number",
+            location={"column": column},
+        )
+    negative = np.flatnonzero(values < 0)
+    if len(negative):
+        row = int(negative[0]) + 1
+        raise InvalidDataError(
+            f"sample_weight {column!r}, row {row} is {values[row - 1]:g}, which is negative",
+            location={"row": row, "column": column},
+            remedy="A row that shall not count has weight 0.",
+        )
+    return values.astype(np.float32, copy=False)
 
 
 @cache

@@ -4,14 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, SerializeAsAny, ValidationError, WithJsonSchema, model_validator
+from pydantic import (
+    Field,
+    PlainValidator,
+    SerializeAsAny,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from trainer.architecture import ModelOptions, architectures
 from trainer.callback import CallbackOptions, callbacks
 from trainer.compiling import CompileOptions
-from trainer.forms import ByKind, Count, Fault, Number, Seed, SpecModel, faults_of, invalid, nearest
+from trainer.forms import (
+    ByKind,
+    Count,
+    Fault,
+    Number,
+    Seed,
+    SpecModel,
+    faults_of,
+    invalid,
+    nearest,
+)
 from trainer.source import DataOptions, sources
 
 __all__ = [
@@ -86,6 +105,9 @@ _CALLBACK_SCHEMA = {
 }
 
 
+ClassWeight = Annotated[dict[int, Annotated[Number, Field(ge=0)]], Field(min_length=1)]
+
+
 class FitOptions(SpecModel):
     """Keras's `fit`: how long, with which callbacks, and how much each class counts."""
 
@@ -93,7 +115,18 @@ class FitOptions(SpecModel):
     callbacks: tuple[
         Annotated[CallbackSpec, PlainValidator(_callback), WithJsonSchema(_CALLBACK_SCHEMA)], ...
     ] = ()
-    class_weight: Annotated[dict[int, Annotated[Number, Field(ge=0)]], Field(min_length=1)] | None = None
+    class_weight: ClassWeight | Literal["balanced"] | None = None
+
+    @field_validator("class_weight", mode="wrap")
+    @classmethod
+    def _weights_or_balanced(cls, value: Any, _handler: object) -> Any:  # noqa: ANN401  # pydantic's signature
+        if value is None or value == "balanced":
+            return value
+        if not isinstance(value, Mapping):
+            raise ValueError(  # noqa: TRY004 - what pydantic takes
+                'expected an object from class numbers to weights, or "balanced"'
+            )
+        return TypeAdapter(ClassWeight).validate_python(value)
 
 
 class CheckpointOptions(SpecModel):

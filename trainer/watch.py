@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.callback import Callback, CallbackState
 from trainer.errors import Cancelled, Interrupted, NanLossError
 from trainer.observer import EpochEnd, Interruption, Observer, Progress
+from trainer.pace import Pace
 from trainer.resume import Checkpoint, Checkpoints, assign, numbered, variables_of
 from trainer.spec import CheckpointOptions
 
@@ -32,7 +33,7 @@ class Watch:
     """What is known of a training run between its epochs; `epoch` counts those that ended.
 
     `origin` is what every checkpoint of the run says of data, pipeline and environment. `ended` is the
-    checkpoint of the epoch that ended last, kept if the epoch was entered at a step.
+    checkpoint of the epoch that ended last, if `keep_end_of` asked for it.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Watch:
         schedule: CheckpointOptions,
         observer: Observer,
         origin: Mapping[str, Any],
+        pace: Pace,
     ) -> None:
         self.epoch = 0
         self.stopped = False
@@ -53,11 +55,17 @@ class Watch:
         self._epochs, self._steps, self._kept = epochs, steps_per_epoch, kept
         self._checkpoints, self._schedule = checkpoints, schedule
         self._observer, self._origin = observer, origin
+        self._pace = pace
+        self._keep_end_of = 0
         self._restored: Checkpoint | None = None
         # Batches of the running epoch that an earlier attempt did.
         self._first_step = 0
         self._told_at = -math.inf
-        self._unsaved_steps, self._saved_at = 0, time.monotonic()
+        self._saved_step, self._saved_at = 0, time.monotonic()
+
+    def keep_end_of(self, epoch: int) -> None:
+        """Keep the checkpoint of this epoch's end (from 1): another fit goes on from it."""
+        self._keep_end_of = epoch
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint: the counts now, the callbacks' states once training begins."""
@@ -65,6 +73,7 @@ class Watch:
         self.stopped = checkpoint.values["stopped"]
         self.history = {name: list(values) for name, values in checkpoint.values["history"].items()}
         self._restored, self._first_step = checkpoint, checkpoint.step
+        self._pace.restore(checkpoint.values["pace"])
 
     def tell_where(self) -> None:
         """Tell where a restored run goes on."""
@@ -99,7 +108,13 @@ class Watch:
             epoch=self.epoch,
             step=step,
             complete=complete,
-            values={"stopped": self.stopped, "history": self.history, **self._origin, **values},
+            values={
+                "stopped": self.stopped,
+                "history": self.history,
+                "pace": self._pace.state(),
+                **self._origin,
+                **values,
+            },
             arrays=arrays,
         )
 
@@ -116,8 +131,10 @@ class Watch:
             def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
                 if batch == 0:
                     watch._restore_metrics(self.model)
+                watch._pace.stopwatch.begin()
 
             def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+                watch._pace.stopwatch.end()
                 watch._batch_ended(batch + 1, logs or {}, self.model)
 
             def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
@@ -129,7 +146,7 @@ class Watch:
         return Watcher()
 
     def _training_begins(self) -> None:
-        self._unsaved_steps, self._saved_at = 0, time.monotonic()
+        self._saved_step, self._saved_at = self._first_step, time.monotonic()
         if self._restored is None:
             return
         for number, kept in enumerate(self._kept):
@@ -143,12 +160,12 @@ class Watch:
             assign(model.metrics_variables, self._restored.of("metrics"), "metric")
 
     def _batch_ended(self, batches: int, logs: Mapping[str, Any], model: keras.Model) -> None:
-        step = self._first_step + batches
+        # The last call of an epoch may be asked for more than there is.
+        step = min(self._first_step + batches, self._steps)
         # After the last batch the epoch's own end says more, and stops as well.
         if step < self._steps:
-            self._unsaved_steps += 1
             self._obey(lambda: self._save(self._snapshot(model, step)))
-            if self._is_due():
+            if self._is_due(step):
                 self._save(self._snapshot(model, step))
         now = time.monotonic()
         if now - self._told_at < PROGRESS_EVERY_S:
@@ -162,28 +179,29 @@ class Watch:
     def _epoch_ended(self, epoch: int, logs: Mapping[str, Any], model: keras.Model) -> None:
         metrics = metrics_of(logs)
         self._refuse_nan(metrics, logs, epoch)
-        entered_at, self._first_step = self._first_step, 0
+        self._first_step = 0
         self.epoch, self.stopped = epoch, bool(model.stop_training)
         for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
+        self._pace.epoch_ended(epoch)
         snapshot = self._snapshot(model, 0)
-        self.ended = snapshot if entered_at else None
+        self.ended = snapshot if epoch == self._keep_end_of else None
         self._save(snapshot)
         self._observer.epoch(EpochEnd(epoch, epoch * self._steps, metrics))
         self._told_at = time.monotonic()
         self._observer.progress(Progress(epoch, self._epochs, self._steps, self._steps, metrics))
         self._obey(lambda: None)
 
-    def _is_due(self) -> bool:
+    def _is_due(self, step: int) -> bool:
         steps, seconds = self._schedule.every_steps, self._schedule.every_s
         return (
-            steps is not None and self._unsaved_steps >= steps
+            steps is not None and step - self._saved_step >= steps
         ) or time.monotonic() - self._saved_at >= seconds
 
     def _save(self, checkpoint: Checkpoint) -> None:
         self._checkpoints.save(checkpoint)
         # From the end of a save: a slow disk leaves time to train.
-        self._unsaved_steps, self._saved_at = 0, time.monotonic()
+        self._saved_step, self._saved_at = checkpoint.step, time.monotonic()
 
     def _snapshot(self, model: keras.Model, step: int) -> Checkpoint:
         states = [kept.module.state(kept.callback) for kept in self._kept]

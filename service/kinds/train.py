@@ -60,7 +60,9 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     staging = store.stage(_model(order), order.job_id, order.token)
     artifacts = _export(spec, trained, staging, observer, channel)
     artifacts += [_write_samples(trained, staging), *_write_records(trained, staging)]
-    resolved = {**order.spec, "seed": order.seed}  # enough to train it again from the store alone
+    # Enough to train it again from the store alone.
+    chosen = {**order.spec["compile"], "steps_per_execution": trained.steps_per_execution}
+    resolved = {**order.spec, "compile": chosen, "seed": order.seed}
     (staging / EXTRA / "spec.json").write_text(json.dumps(resolved, indent=1))
     manifest = store.seal(staging, _manifest(order, trained, artifacts, staging))
     return {"artifacts": [artifact["name"] for artifact in manifest.artifacts]}

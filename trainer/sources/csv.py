@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from trainer.errors import InvalidDataError
-from trainer.source import Anomaly, ColumnProfile, DataOptions, DataProfile, Samples
+from trainer.source import Anomaly, ColumnProfile, DataOptions, DataProfile, Samples, weights_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +71,7 @@ def read(options: Options, path: Path) -> Samples:
         *(column for columns in inputs.values() for column in columns),
         *targets.values(),
         *options.columns,
+        *([options.sample_weight] if options.sample_weight else []),
     ]
     for name in wanted:
         if name not in frame.columns:
@@ -80,7 +81,12 @@ def read(options: Options, path: Path) -> Samples:
         name: np.stack([numbers[column].astype(np.float32, copy=False) for column in columns], axis=1)
         for name, columns in inputs.items()
     }
-    return Samples(features, {name: _target(numbers[column]) for name, column in targets.items()})
+    weight = options.sample_weight
+    return Samples(
+        features,
+        {name: _target(numbers[column]) for name, column in targets.items()},
+        weights_of(weight, numbers[weight]) if weight else None,
+    )
 
 
 def _read_file(path: Path, separator: str) -> pl.DataFrame:

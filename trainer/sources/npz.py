@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from trainer.errors import InvalidDataError
-from trainer.source import Anomaly, ColumnProfile, DataOptions, DataProfile, Samples
+from trainer.source import Anomaly, ColumnProfile, DataOptions, DataProfile, Samples, weights_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +54,9 @@ def inspect(path: Path) -> DataProfile:
 def read(options: Options, path: Path) -> Samples:
     """Read the named arrays: floats as float32, a flat array of n rows as (n, 1) features."""
     inputs, targets = options.inputs, options.targets
+    weight = options.sample_weight
     wanted = [column for columns in inputs.values() for column in columns] + list(targets.values())
+    wanted += [weight] if weight else []
     arrays = _read_archive(path, wanted)
     rows = len(arrays[wanted[0]])
     for name, array in arrays.items():
@@ -72,6 +74,7 @@ def read(options: Options, path: Path) -> Samples:
     return Samples(
         {name: _joined([arrays[column] for column in columns], columns) for name, columns in inputs.items()},
         {name: _narrowed(arrays[column]) for name, column in targets.items()},
+        weights_of(weight, arrays[weight]) if weight else None,
     )
 
 
