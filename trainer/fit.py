@@ -19,6 +19,7 @@ from trainer.judging import judge
 from trainer.observer import Observer
 from trainer.pace import Pace
 from trainer.pipeline import Pipeline, evaluation_dataset, training_dataset
+from trainer.precision import Precision, compute_in
 from trainer.resume import Checkpoint, Checkpoints, assign, numbered, variables_of
 from trainer.source import Samples, Splits, load
 from trainer.spec import CallbackSpec, ExportWeights, TrainSpec
@@ -93,6 +94,7 @@ def fit(spec: TrainSpec, *, data_file: Path, workdir: Path, seed: int, observer:
     with explained():
         model = build(spec.model, {name: array.shape[1:] for name, array in splits.train.features.items()})
         splits = _named_as(model, splits)
+        compute_in(model, spec.resources.precision)
         compile_model(model, spec.compile)
         run = _Run(
             spec,
@@ -175,11 +177,13 @@ class _Run:
             self._watch.tell_again()
         if start is not None and start.complete:
             assign(variables_of(self._model), start.of("model"), "model")
+            compute_in(self._model, Precision.FLOAT32)
             return self._trained(start, start.values["test"])
         newest = start
         while (newest := self._fit(newest)) is not None:
             self._watch.restore(newest)
         self._choose_weights()
+        compute_in(self._model, Precision.FLOAT32)  # as every export and server will
         test = self._evaluate()
         arrays = numbered("model", variables_of(self._model))
         self._checkpoints.save(self._watch.checkpoint(complete=True, arrays=arrays, values={"test": test}))
@@ -285,7 +289,8 @@ class _Run:
 
     def _put_back(self, start: Checkpoint) -> None:
         assign(variables_of(self._model), start.of("model"), "model")
-        self._model.optimizer.build(self._model.trainable_variables)
+        if not self._model.optimizer.built:  # LossScaleOptimizer makes its variables anew each time
+            self._model.optimizer.build(self._model.trainable_variables)
         assign(self._model.optimizer.variables, start.of("optimizer"), "optimizer")
 
     def _make_callbacks(self, workdir: Path, start: Checkpoint | None) -> list[Kept]:

@@ -31,6 +31,7 @@ from trainer.forms import (
     invalid,
     nearest,
 )
+from trainer.precision import Precision
 from trainer.source import DataOptions, sources
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "ExportWeights",
     "FitOptions",
     "ModelOptions",
+    "ResourceOptions",
     "SpecModel",
     "TrainSpec",
 ]
@@ -139,6 +141,12 @@ class CheckpointOptions(SpecModel):
     every_s: Annotated[Number, Field(gt=0)] = 60
 
 
+class ResourceOptions(SpecModel):
+    """What training runs on, and in which precision."""
+
+    precision: Precision = Precision.FLOAT32
+
+
 class TrainSpec(SpecModel):
     """Everything training depends on; the service adds what a job is about (name, exports, limits)."""
 
@@ -149,6 +157,7 @@ class TrainSpec(SpecModel):
     compile: CompileOptions
     fit: FitOptions = FitOptions()
     checkpoint: CheckpointOptions = CheckpointOptions()
+    resources: ResourceOptions = ResourceOptions()
     export_weights: ExportWeights | None = None
     seed: Seed | None = None
 
