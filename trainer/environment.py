@@ -26,6 +26,7 @@ class Environment:
 
     cpu: str
     accelerators: str
+    strategy: str
     intra_op_threads: int
     inter_op_threads: int
     onednn: str
@@ -34,12 +35,19 @@ class Environment:
     numpy: str
 
 
-def settle(recorded: Mapping[str, Any] | None, note: Callable[[str], None]) -> Environment:
-    """Fix the numbers of threads, to the recorded ones if there are any, and return what is in effect.
+def settle_threads(recorded: Mapping[str, Any] | None) -> None:
+    """Fix the numbers of threads, to the recorded ones if there are any.
 
     TensorFlow may be imported but must not have touched a device: its threads can't be changed after.
-    `note` is told what differs from the record and can't be put back.
     """
+    import tensorflow as tf
+
+    for which in ("intra", "inter"):
+        _settle(tf.config.threading, which, recorded)
+
+
+def describe(strategy: str, recorded: Mapping[str, Any] | None, note: Callable[[str], None]) -> Environment:
+    """Return what is in effect; `note` is told what differs from the record and can't be put back."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -47,8 +55,9 @@ def settle(recorded: Mapping[str, Any] | None, note: Callable[[str], None]) -> E
     present = Environment(
         cpu=_cpu(),
         accelerators=_accelerators(),
-        intra_op_threads=_threads(tf.config.threading, "intra", recorded),
-        inter_op_threads=_threads(tf.config.threading, "inter", recorded),
+        strategy=strategy,
+        intra_op_threads=_threads(tf.config.threading, "intra"),
+        inter_op_threads=_threads(tf.config.threading, "inter"),
         onednn=os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
         tensorflow=tf.__version__,
         keras=keras.__version__,
@@ -68,17 +77,18 @@ def settle(recorded: Mapping[str, Any] | None, note: Callable[[str], None]) -> E
     return present
 
 
-def _threads(threading: Any, which: str, recorded: Mapping[str, Any] | None) -> int:  # noqa: ANN401  # a module
+def _settle(threading: Any, which: str, recorded: Mapping[str, Any] | None) -> None:  # noqa: ANN401  # a module
     """Set one of TensorFlow's two numbers of threads outright, so that 0 (as many as CPUs) is never left."""
-    read = getattr(threading, f"get_{which}_op_parallelism_threads")
-    fix = getattr(threading, f"set_{which}_op_parallelism_threads")
-    # TensorFlow's own order: what was set, its environment variable, the CPUs this process may use.
-    present: int = read() or int(os.environ.get(f"TF_NUM_{which.upper()}OP_THREADS") or 0) or _cpus()
-    wanted: int = (recorded or {}).get(f"{which}_op_threads", present)
+    wanted: int = (recorded or {}).get(f"{which}_op_threads", _threads(threading, which))
     # Refused once the context exists; then what is in effect is what the caller is told.
     with contextlib.suppress(RuntimeError):
-        fix(wanted)
-    return read() or present
+        getattr(threading, f"set_{which}_op_parallelism_threads")(wanted)
+
+
+def _threads(threading: Any, which: str) -> int:  # noqa: ANN401  # a module
+    """Return a number of threads in TensorFlow's order: what was set, its variable, the CPUs there are."""
+    present: int = getattr(threading, f"get_{which}_op_parallelism_threads")()
+    return present or int(os.environ.get(f"TF_NUM_{which.upper()}OP_THREADS") or 0) or _cpus()
 
 
 def _cpus() -> int:

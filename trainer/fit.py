@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.architecture import TensorInfo, build, inputs_of, outputs_of
 from trainer.callback import CallbackContext, artifact, best_weights, callbacks, close
 from trainer.compiling import compile_model
-from trainer.environment import Environment, settle
+from trainer.environment import Environment, describe, settle_threads
 from trainer.errors import SpecUnbuildableError
 from trainer.explaining import explained
 from trainer.judging import judge
@@ -20,9 +20,11 @@ from trainer.observer import Observer
 from trainer.pace import Pace
 from trainer.pipeline import Pipeline, evaluation_dataset, training_dataset
 from trainer.precision import Precision, compute_in
-from trainer.resume import Checkpoint, Checkpoints, assign, numbered, variables_of
+from trainer.resume import Checkpoint, Checkpoints
 from trainer.source import Samples, Splits, load
 from trainer.spec import CallbackSpec, ExportWeights, TrainSpec
+from trainer.strategy import ONE_CPU, Devices, named, strategy_of
+from trainer.variables import agree, arrays_of, put_back, variables_of
 from trainer.watch import Kept, Watch, metrics_of
 from trainer.weighting import class_weights
 
@@ -67,7 +69,15 @@ class Trained:
     files: Mapping[str, Path]
 
 
-def fit(spec: TrainSpec, *, data_file: Path, workdir: Path, seed: int, observer: Observer) -> Trained:
+def fit(
+    spec: TrainSpec,
+    *,
+    data_file: Path,
+    workdir: Path,
+    seed: int,
+    observer: Observer,
+    devices: Devices = ONE_CPU,
+) -> Trained:
     """Train what `spec` describes on `data_file`, going on from the newest good checkpoint in `workdir`.
 
     `seed` decides every random choice; where the spec itself names one, TensorFlow also runs its kernels
@@ -85,13 +95,15 @@ def fit(spec: TrainSpec, *, data_file: Path, workdir: Path, seed: int, observer:
     checkpoints = Checkpoints(workdir / "checkpoints")
     checkpoints.sweep()
     start = checkpoints.newest(observer.note)
-    environment = None
+    recorded = start.values["environment"] if start else None
     if spec.seed is not None:
-        environment = settle(start.values["environment"] if start else None, observer.note)
+        settle_threads(recorded)
+    strategy = strategy_of(spec.resources.strategy, devices)
+    environment = describe(named(strategy), recorded, observer.note) if spec.seed is not None else None
     _sow(seed, deterministic=spec.seed is not None)
     observer.phase("loading_data")
     splits = load(spec.data, data_file, seed)
-    with explained():
+    with explained(), strategy.scope():
         model = build(spec.model, {name: array.shape[1:] for name, array in splits.train.features.items()})
         splits = _named_as(model, splits)
         compute_in(model, spec.resources.precision)
@@ -176,16 +188,17 @@ class _Run:
             self._watch.tell_where()
             self._watch.tell_again()
         if start is not None and start.complete:
-            assign(variables_of(self._model), start.of("model"), "model")
+            put_back(start, "model", variables_of(self._model))
             compute_in(self._model, Precision.FLOAT32)
             return self._trained(start, start.values["test"])
         newest = start
         while (newest := self._fit(newest)) is not None:
             self._watch.restore(newest)
         self._choose_weights()
+        agree(self._model)
         compute_in(self._model, Precision.FLOAT32)  # as every export and server will
         test = self._evaluate()
-        arrays = numbered("model", variables_of(self._model))
+        arrays = arrays_of("model", variables_of(self._model))
         self._checkpoints.save(self._watch.checkpoint(complete=True, arrays=arrays, values={"test": test}))
         return self._trained(start, test)
 
@@ -288,10 +301,10 @@ class _Run:
             self._model.evaluate(data, steps=1, verbose=0)
 
     def _put_back(self, start: Checkpoint) -> None:
-        assign(variables_of(self._model), start.of("model"), "model")
+        put_back(start, "model", variables_of(self._model))
         if not self._model.optimizer.built:  # LossScaleOptimizer makes its variables anew each time
             self._model.optimizer.build(self._model.trainable_variables)
-        assign(self._model.optimizer.variables, start.of("optimizer"), "optimizer")
+        put_back(start, "optimizer", self._model.optimizer.variables)
 
     def _make_callbacks(self, workdir: Path, start: Checkpoint | None) -> list[Kept]:
         wanted = list(self._spec.fit.callbacks)

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from trainer.errors import ResumeError
 
 if TYPE_CHECKING:
-    import keras
     import numpy as np
 
 FORMAT = 3
@@ -140,43 +139,10 @@ class Checkpoints:
 
 
 def numbered(owner: str, arrays: Iterable[Any]) -> dict[str, np.ndarray]:
-    """Key arrays (or Keras variables) by owner and number, as a checkpoint holds them."""
+    """Key arrays by owner and number, as a checkpoint holds them."""
     import numpy as np
 
     return {f"{owner}/{number}": np.asarray(array) for number, array in enumerate(arrays)}
-
-
-def variables_of(model: keras.Model) -> list[keras.Variable]:
-    """Return all that a model carries from one batch to the next, random states included.
-
-    Keras 3.15 leaves the states of a stateful RNN out of `model.variables`.
-    """
-    import keras
-
-    states = [
-        state
-        for layer in model._flatten_layers()
-        for state in keras.tree.flatten(getattr(layer, "states", None))
-        if isinstance(state, keras.Variable)
-    ]
-    # A nested model may show a layer twice.
-    return list({id(variable): variable for variable in [*model.variables, *states]}.values())
-
-
-def assign(variables: Iterable[keras.Variable], arrays: Iterable[np.ndarray], owner: str) -> None:
-    """Put arrays back into variables.
-
-    Raises:
-        ResumeError: number or shapes differ, so the checkpoint is of another model.
-    """
-    variables, arrays = list(variables), list(arrays)
-    if [tuple(variable.shape) for variable in variables] != [array.shape for array in arrays]:
-        raise ResumeError(
-            f"the checkpoint's {owner} variables are not those of this spec",
-            remedy="Submit a new job: a resumed one must have the same spec.",
-        )
-    for variable, array in zip(variables, arrays, strict=True):
-        variable.assign(array)
 
 
 def require_same(part: str, recorded: Mapping[str, Any], present: Mapping[str, Any]) -> None:

@@ -33,6 +33,7 @@ from trainer.forms import (
 )
 from trainer.precision import Precision
 from trainer.source import DataOptions, sources
+from trainer.strategy import Strategy
 
 __all__ = [
     "CallbackSpec",
@@ -145,6 +146,7 @@ class ResourceOptions(SpecModel):
     """What training runs on, and in which precision."""
 
     precision: Precision = Precision.FLOAT32
+    strategy: Strategy = Strategy.AUTO
 
 
 class TrainSpec(SpecModel):

@@ -12,8 +12,9 @@ from trainer.callback import Callback, CallbackState
 from trainer.errors import Cancelled, Interrupted, NanLossError
 from trainer.observer import EpochEnd, Interruption, Observer, Progress
 from trainer.pace import Pace
-from trainer.resume import Checkpoint, Checkpoints, assign, numbered, variables_of
+from trainer.resume import Checkpoint, Checkpoints, numbered
 from trainer.spec import CheckpointOptions
+from trainer.variables import arrays_of, put_back, variables_of
 
 if TYPE_CHECKING:
     import keras
@@ -157,7 +158,7 @@ class Watch:
     def _restore_metrics(self, model: keras.Model) -> None:
         """Put back the running means of a half epoch: `fit` resets them as the epoch begins."""
         if self._restored is not None and self._first_step:
-            assign(model.metrics_variables, self._restored.of("metrics"), "metric")
+            put_back(self._restored, "metrics", model.metrics_variables)
 
     def _batch_ended(self, batches: int, logs: Mapping[str, Any], model: keras.Model) -> None:
         # The last call of an epoch may be asked for more than there is.
@@ -205,9 +206,9 @@ class Watch:
 
     def _snapshot(self, model: keras.Model, step: int) -> Checkpoint:
         states = [kept.module.state(kept.callback) for kept in self._kept]
-        arrays = numbered("model", variables_of(model)) | numbered("optimizer", model.optimizer.variables)
+        arrays = arrays_of("model", variables_of(model)) | arrays_of("optimizer", model.optimizer.variables)
         if step:
-            arrays |= numbered("metrics", model.metrics_variables)
+            arrays |= arrays_of("metrics", model.metrics_variables)
         for number, state in enumerate(states):
             arrays |= numbered(f"callbacks.{number}", state.arrays)
         return self.checkpoint(

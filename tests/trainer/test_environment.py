@@ -3,15 +3,19 @@ import subprocess
 import sys
 from dataclasses import asdict
 
-from trainer.environment import settle
+from trainer.environment import describe, settle_threads
 
 # In a process of its own: threads can only be chosen before TensorFlow makes its context.
 PROGRAM = """
 import json
 from dataclasses import asdict
 import tensorflow as tf
-from trainer.environment import settle
+from trainer.environment import describe, settle_threads
 from tensorflow.python.eager import context
+def settle(recorded, note):
+    settle_threads(recorded)
+    return describe("one device", recorded, note)
+
 notes = []
 recorded = asdict(settle(None, notes.append)) | {"intra_op_threads": 3, "inter_op_threads": 5}
 before = settle(recorded, notes.append)
@@ -24,6 +28,11 @@ print(json.dumps({
     "in effect": [config.intra_op_parallelism_threads, config.inter_op_parallelism_threads],
 }))
 """
+
+
+def settle(recorded, note):
+    settle_threads(recorded)
+    return describe("one device", recorded, note)
 
 
 def test_recorded_threads_are_put_back_and_what_can_not_be_is_told():
