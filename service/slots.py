@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from service.jobs import SlotKind
 
+LOGICAL_CPUS, TPU = "FITSERVE_LOGICAL_CPUS", "FITSERVE_TPU"
+"""How a child learns of devices that TensorFlow's own variables don't name."""
+
 
 class SlotError(ValueError):
     """FITSERVE_SLOTS can't be read."""
@@ -28,14 +31,14 @@ class Slot:
 SHORT = Slot("short", SlotKind.SHORT, {"CUDA_VISIBLE_DEVICES": ""})
 """The CPU child that every worker keeps for short work beside its device slots."""
 
-_ONE = re.compile(r"(?P<cpu>cpu)|(?P<gpus>gpu\d+(,gpu\d+)*)|(?P<tpu>tpu)")
+_ONE = re.compile(r"(?P<cpu>cpu(\*(?P<cpus>[2-9]|[1-9]\d+))?)|(?P<gpus>gpu\d+(,gpu\d+)*)|(?P<tpu>tpu)")
 
 
 def parse_slots(text: str) -> tuple[Slot, ...]:
     """Read FITSERVE_SLOTS: slots apart by `;`, the devices of one by `,`.
 
     Raises:
-        SlotError: a part is none of cpu, gpuN[,gpuM] or tpu, or a device is in two slots.
+        SlotError: a part is none of cpu, cpu*N, gpuN[,gpuM] or tpu, or a device is in two slots.
     """
     slots = tuple(_slot(part.strip()) for part in text.split(";") if part.strip())
     if not slots:
@@ -52,10 +55,11 @@ def parse_slots(text: str) -> tuple[Slot, ...]:
 def _slot(part: str) -> Slot:
     match = _ONE.fullmatch(part)
     if match is None:
-        raise SlotError(f"{part!r} is no slot; use cpu, gpu0, gpu1,gpu2 or tpu")
+        raise SlotError(f"{part!r} is no slot; use cpu, cpu*2, gpu0, gpu1,gpu2 or tpu")
     if match["cpu"]:
-        return Slot(part, SlotKind.DEVICE, {"CUDA_VISIBLE_DEVICES": ""})
+        cpus = {LOGICAL_CPUS: match["cpus"]} if match["cpus"] else {}
+        return Slot(part, SlotKind.DEVICE, {"CUDA_VISIBLE_DEVICES": ""} | cpus)
     if match["gpus"]:
         numbers = ",".join(re.findall(r"\d+", part))
         return Slot(part, SlotKind.DEVICE, {"CUDA_VISIBLE_DEVICES": numbers})
-    return Slot(part, SlotKind.DEVICE, {"CUDA_VISIBLE_DEVICES": ""})
+    return Slot(part, SlotKind.DEVICE, {"CUDA_VISIBLE_DEVICES": "", TPU: "1"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from service.jobs import EventKind, Job, JobSpec, Status
 from service.kind import Cancelled, Channel, Interrupted, Site
 from service.protocol import Order
 from service.served import announce
+from service.slots import LOGICAL_CPUS, TPU
 from serving.manifest import Manifest
 from serving.store import Store
 from trainer.observer import EpochEnd, Interruption, Progress
@@ -174,6 +176,7 @@ class _Observer:
 def _train(spec: JobSpec, order: Order, observer: _Observer) -> Trained:
     from trainer import errors
     from trainer.fit import fit
+    from trainer.strategy import Devices
 
     assert order.seed is not None
     try:
@@ -183,6 +186,7 @@ def _train(spec: JobSpec, order: Order, observer: _Observer) -> Trained:
             workdir=Path(order.work_folder),
             seed=order.seed,
             observer=observer,
+            devices=Devices(cpus=int(os.environ.get(LOGICAL_CPUS) or 1), tpu=TPU in os.environ),
         )
     except errors.Cancelled as error:
         raise Cancelled from error
