@@ -12,13 +12,12 @@ from typing import Any
 import httpx
 import structlog
 from fastapi import Depends, FastAPI
-from fastapi.security import HTTPBearer
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import problems
 from service.auth import TokenFile
-from service.context import Context, authorized
+from service.context import BearerToken, Context
 from service.jobs import JobSpec
 from service.logs import configure_logs
 from service.queue import Bell, Ringer, celery_app
@@ -48,8 +47,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(_RequestIds)
     problems.install(app)
     app.include_router(health.router)
-    # HTTPBearer only tells OpenAPI; `authorized` decides.
-    guards = [Depends(HTTPBearer(auto_error=False)), Depends(authorized)]
+    guards = [Depends(BearerToken(scheme_name="HTTPBearer"))]
     documented = problems.responses(HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE)
     for module in (jobs, events, datasets, models):
         app.include_router(module.router, prefix="/v1", dependencies=guards, responses=documented)

@@ -82,8 +82,11 @@ class Bell:
         return True
 
 
-REST_S = 0.02
-"""Between two rings of one process: a burst of submissions shall not spend its time on bells."""
+REST_S, REST_AFTER_FAILURE_S = 0.05, 1.0
+"""Between two rings of one process: a burst of submissions shall not spend its time on bells.
+
+Longer where the broker is away: a ring in vain costs tens of milliseconds, and workers look by themselves.
+"""
 
 
 class Ringer:
@@ -117,8 +120,8 @@ class Ringer:
             self._asked.clear()  # before the ring: what is asked for from now on is a ring of its own
             if self._closed.is_set():
                 return
-            self._bell.ring(self._latest)
-            self._closed.wait(REST_S)
+            rung = self._bell.ring(self._latest)
+            self._closed.wait(REST_S if rung else REST_AFTER_FAILURE_S)
 
 
 def on_bell(app: Celery, listen: Callable[[str], None]) -> None:

@@ -52,7 +52,8 @@ class JobRecords:
     def _insert_all(self, asked: Sequence[NewJob]) -> list[tuple[Job, QueuePlace]]:
         with self._database.write() as connection:
             made = [insert_job(connection, new, self._database) for new in asked]
-            return [(job, QueuePlace(_ahead_of(connection, job) + 1, job.priority)) for job in made]
+            places = _places(connection, made)
+        return [(job, QueuePlace(places[job.id], job.priority)) for job in made]
 
     def repeated(self, idempotency_key: str, body_digest: str) -> Job | None:
         """The job that an earlier request with this key and body made, or None.
@@ -235,6 +236,20 @@ def _positions(connection: Connection, slot: SlotKind, of: Sequence[Job]) -> Ite
     for place, job_id in enumerate(line, start=count + 1):
         if job_id in wanted:
             yield job_id, place
+
+
+def _places(connection: Connection, made: Sequence[Job]) -> dict[str, int]:
+    """The places of jobs that have just been inserted, in this order: the last of their priority.
+
+    A long line is counted once for all of one priority.
+    """
+    places: dict[str, int] = {}
+    ends: dict[tuple[SlotKind, int], int] = {}
+    for job in made:
+        line = (job.kind.slot, job.priority)
+        ends[line] = ends[line] + 1 if line in ends else _ahead_of(connection, job) + 1
+        places[job.id] = ends[line]
+    return places
 
 
 def _ahead_of(connection: Connection, job: Job) -> int:

@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 @router.post(
     "/jobs",
     status_code=202,
+    response_model=JobBody,
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -48,16 +49,19 @@ log = structlog.get_logger(__name__)
 )
 async def submit(
     request: Request,
-    response: Response,
     here: Here,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
-) -> JobBody:
+) -> Response:
     """Take a training job: checked whole, committed, then answered; training starts when a slot is free."""
     raw = await request.body()
     job = await asyncio.to_thread(_submit, here, raw, idempotency_key)
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    response.headers["Retry-After"] = "1"
-    return job
+    # Made here: FastAPI would validate once more what is of the right type already.
+    return Response(
+        job.model_dump_json(),
+        HTTPStatus.ACCEPTED,
+        {"Location": f"/v1/jobs/{job.id}", "Retry-After": "1"},
+        "application/json",
+    )
 
 
 def _submit(here: Context, raw: bytes, idempotency_key: str | None) -> JobBody:

@@ -88,3 +88,13 @@ def test_a_job_that_can_not_be_stored_keeps_no_other_from_it(records: Records) -
     with pytest.raises(Exception, match=r"out of range|too large"):
         raise asked[-1].exception()
     assert len(records.jobs.page(JobFilter(), before_seq=None, limit=100)) == 6
+
+
+def test_a_place_within_a_batch_counts_those_of_a_better_priority_in_it(records: Records) -> None:
+    for priority in (0, 5):
+        records.jobs.create(new(priority=priority))
+    batch = [new(priority=priority) for priority in (0, 5, 0, 9, 5)] + [new(Kind.INGEST)]
+    told = records.jobs._insert_all(batch)
+    assert [place.position for _, place in told] == [6, 3, 7, 1, 4, 1]
+    for job, place in told:
+        assert records.jobs.queue_place(job) == place
