@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     public_grpc: str = Field("", description="gRPC address that clients are told; default: serving_grpc.")
     public_rest: str = Field("", description="REST URL that clients are told; default: serving_rest.")
     slots: str = Field("cpu", description="Device slots of a worker: cpu, gpu0;gpu1,gpu2 or tpu.")
+    plugins: str = Field(
+        "", description="Plugins of the workers, apart by commas: modules, or folders of them (with a /)."
+    )
     standby: bool = Field(True, description="Keep a child waiting in each slot, TensorFlow imported: 0.5 GB.")
     lease_s: float = Field(12.0, ge=2, description="Seconds a worker may be silent before its job is taken.")
     grace_s: float = Field(5.0, ge=0, description="Seconds a child has to checkpoint and leave when told to.")

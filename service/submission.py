@@ -10,20 +10,24 @@ from pydantic import ValidationError
 
 from service.errors import Fault, SpecRefusedError
 from service.jobs import JobSpec, Kind, NewJob
+from service.plugins import plugin_faults
 from service.pointers import faults_of, pointer_of
-from service.records import Dataset
+from service.records import Dataset, Records
 from service.records.datasets import DatasetRecords
+from trainer.architecture import PLUGIN
 
 SCHEME = "dataset://"
 
 
-def new_training_job(body: object, datasets: DatasetRecords) -> NewJob:
+def new_training_job(body: object, records: Records) -> NewJob:
     """The row that this body asks for: its data set resolved to id and digest, its seed drawn if it has none.
 
     Raises:
         SpecRefusedError: with every error of the body, each with its JSON pointer.
     """
-    dataset, faults = _data_of(body, datasets)
+    dataset, faults = _data_of(body, records.datasets)
+    if isinstance(body, Mapping) and _asks_for_plugin(body):
+        faults += plugin_faults(body["model"], records.workers.present())
     try:
         spec = JobSpec.model_validate(body)
     except ValidationError as error:
@@ -44,6 +48,11 @@ def new_training_job(body: object, datasets: DatasetRecords) -> NewJob:
         seed=spec.seed if spec.seed is not None else secrets.randbelow(2**31),
         limits=spec.limits,
     )
+
+
+def _asks_for_plugin(body: Mapping[str, Any]) -> bool:
+    model = body.get("model")
+    return isinstance(model, Mapping) and model.get("kind") == PLUGIN
 
 
 def _data_of(body: object, datasets: DatasetRecords) -> tuple[Dataset | None, list[Fault]]:

@@ -13,6 +13,8 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -23,6 +25,7 @@ from service.errors import DatabaseUnavailableError
 from service.kind import Site
 from service.leftovers import kept_after
 from service.logs import configure_logs
+from service.plugins import described
 from service.queue import Bell, celery_app, on_bell
 from service.records import ChildEvent, Records
 from service.served import announce
@@ -32,6 +35,7 @@ from service.standby import Standby
 from service.supervisor import Supervisor
 from serving.errors import ServingError
 from serving.store import Store
+from trainer.plugin import VARIABLE
 
 RING_AGAIN_AFTER_S = 10.0
 """A waiting job whose bell was rung so long ago is rung for again."""
@@ -47,7 +51,8 @@ class Worker:
         self._settings = settings
         self._bell = bell
         self._site = Site(settings, Records(settings.effective_database_url), Store(settings.store_root))
-        self._slots = (*parse_slots(settings.slots), SHORT)
+        self._slots = tuple(_with_plugins(slot, settings) for slot in (*parse_slots(settings.slots), SHORT))
+        self._plugins: Mapping[str, Any] = {}
         self._standbys = [Standby(slot, warm=settings.standby) for slot in self._slots]
         self._wakes = [threading.Event() for _ in self._slots]
         self._supervised: dict[int, Supervisor] = {}
@@ -137,6 +142,7 @@ class Worker:
 
     def _reconcile_forever(self) -> None:
         recovery = self._site.records.recovery
+        self._plugins = described(self._settings.plugins)
         while not self._stopping.is_set():
             try:
                 self._site.records.workers.seen(self.id, self._capabilities())
@@ -183,10 +189,18 @@ class Worker:
         return {
             "slots": [slot.name for slot in self._slots],
             "formats": sorted(formats()),
+            "plugins": dict(self._plugins),
             "libraries": {
                 name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "onnxruntime")
             },
         }
+
+
+def _with_plugins(slot: Slot, settings: Settings) -> Slot:
+    """The slot whose children know the plugins."""
+    if not settings.plugins:
+        return slot
+    return replace(slot, environment={**slot.environment, VARIABLE: settings.plugins})
 
 
 def main() -> None:

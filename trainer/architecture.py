@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, cast
+from weakref import WeakKeyDictionary
 
 from trainer.discovery import discover
 from trainer.errors import SpecUnbuildableError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import keras
 
 Shape = tuple[int | None, ...]
+PLUGIN = "plugin"
+"""The kind whose models may bring their own loss, labels and optimizers."""
 
 
 class ModelOptions(SpecModel):
@@ -61,13 +64,35 @@ def build(options: ModelOptions, rows: Mapping[str, Shape]) -> keras.Model:
     return model
 
 
+# What a subclassed model was first called with, and what it answered: Keras keeps no such record.
+_DECLARED: WeakKeyDictionary[Any, tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]] = WeakKeyDictionary()
+
+
+def declare(model: keras.Model, inputs: Mapping[str, Any], answer: Any) -> None:  # noqa: ANN401  # a nest
+    """Remember inputs and outputs of a model that is no graph of layers; `answer` is its own structure."""
+    import keras
+
+    def info(name: str, tensor: Any) -> TensorInfo:  # noqa: ANN401
+        return TensorInfo(name, tuple(tensor.shape), str(tensor.dtype))
+
+    outputs = tuple(
+        info(path[-1] if path and isinstance(path[-1], str) else f"output_{i}", tensor)
+        for i, (path, tensor) in enumerate(keras.tree.flatten_with_path(answer))
+    )
+    _DECLARED[model] = (tuple(info(name, tensor) for name, tensor in inputs.items()), outputs)
+
+
 def inputs_of(model: keras.Model) -> tuple[TensorInfo, ...]:
     """Return the model's inputs in its own order."""
+    if model in _DECLARED:
+        return _DECLARED[model][0]
     return tuple(TensorInfo(tensor.name, tuple(tensor.shape), str(tensor.dtype)) for tensor in model.inputs)
 
 
 def outputs_of(model: keras.Model) -> tuple[TensorInfo, ...]:
     """Return the model's outputs in its own order; a Sequential's is called as its last layer."""
+    if model in _DECLARED:
+        return _DECLARED[model][1]
     names = model.output_names if hasattr(model, "output_names") else [model.layers[-1].name]
     return tuple(
         TensorInfo(name, tuple(tensor.shape), str(tensor.dtype))

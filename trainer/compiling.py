@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Named = str | dict[str, Any]
 
 
-def _named(section: str, *, nested: bool = False) -> BeforeValidator:
+def _named(section: str, *, nested: bool = False, optional: bool = False) -> BeforeValidator:
     """Check a name or object of `section`; with `nested`, also lists and mappings of them by output name."""
 
     def faults(value: Any, at: Loc, walk: Callable[..., list[Fault]]) -> list[Fault]:  # noqa: ANN401
@@ -34,6 +34,8 @@ def _named(section: str, *, nested: bool = False) -> BeforeValidator:
         return list(object_faults(value, section, at=at))
 
     def validate(value: Any) -> Any:  # noqa: ANN401
+        if value is None and optional:
+            return value
         found = size_faults(value) or faults(value, (), faults)
         if found:
             raise invalid(section, found, value)
@@ -46,11 +48,11 @@ class CompileOptions(SpecModel):
     """Keras's `compile`; `jit_compile: auto` is XLA where it pays, so not on a CPU.
 
     `steps_per_execution: auto` is 1 in the first epoch and then what pays, measured, or by the model's size
-    where the spec names a seed.
+    where the spec names a seed. `loss` may be missing where a plugin has its own.
     """
 
     optimizer: Annotated[Named, _named("optimizers")] = "rmsprop"
-    loss: Annotated[Named | list[Any], _named("losses", nested=True)]
+    loss: Annotated[Named | list[Any] | None, _named("losses", nested=True, optional=True)] = None
     loss_weights: Annotated[
         Number | list[Number] | dict[str, Number] | None,
         one_message("expected a number, a list of numbers, or an object from output names to numbers"),

@@ -24,7 +24,7 @@ from trainer.resume import Checkpoint, Checkpoints
 from trainer.source import Samples, Splits, load
 from trainer.spec import CallbackSpec, ExportWeights, TrainSpec
 from trainer.strategy import ONE_CPU, Devices, named, strategy_of
-from trainer.variables import agree, arrays_of, put_back, variables_of
+from trainer.variables import agree, arrays_of, optimizers_of, put_back, variables_of
 from trainer.watch import Kept, Watch, metrics_of
 from trainer.weighting import class_weights
 
@@ -107,7 +107,8 @@ def fit(
         model = build(spec.model, {name: array.shape[1:] for name, array in splits.train.features.items()})
         splits = _named_as(model, splits)
         compute_in(model, spec.resources.precision)
-        compile_model(model, spec.compile)
+        if not model.compiled:
+            compile_model(model, spec.compile)
         run = _Run(
             spec,
             splits=splits,
@@ -231,7 +232,7 @@ class _Run:
                 open_files.callback(close, kept.module, kept.callback)
             self._build_rest(data)
             if start is not None:
-                self._put_back(start)
+                self._put_back(start, data)
             self._model.fit(
                 data,
                 # A run that a callback ended has no epoch left, but its callbacks still have their last word.
@@ -300,11 +301,23 @@ class _Run:
             # What doesn't fit is told better by the kernels, which see values, and in `explained` words.
             self._model.evaluate(data, steps=1, verbose=0)
 
-    def _put_back(self, start: Checkpoint) -> None:
+    def _trace(self, data: tf.data.Dataset) -> None:
+        """Trace a step without running it: only the step itself knows what its further optimizers train."""
+        import tensorflow as tf
+
+        strategy = self._model.distribute_strategy
+        step = tf.function(lambda batch: strategy.run(self._model.train_step, args=(batch,)))
+        step.get_concrete_function(data.element_spec)
+
+    def _put_back(self, start: Checkpoint, data: tf.data.Dataset) -> None:
         put_back(start, "model", variables_of(self._model))
-        if not self._model.optimizer.built:  # LossScaleOptimizer makes its variables anew each time
-            self._model.optimizer.build(self._model.trainable_variables)
-        put_back(start, "optimizer", self._model.optimizer.variables)
+        optimizer = self._model.optimizer
+        if not optimizer.built:  # LossScaleOptimizer makes its variables anew each time
+            optimizer.build(self._model.trainable_variables)
+        if not all(each.built for each in optimizers_of(self._model).values()):
+            self._trace(data)
+        for owner, optimizer in optimizers_of(self._model).items():
+            put_back(start, owner, optimizer.variables)
 
     def _make_callbacks(self, workdir: Path, start: Checkpoint | None) -> list[Kept]:
         wanted = list(self._spec.fit.callbacks)
@@ -411,7 +424,8 @@ def _named_as(model: keras.Model, splits: Splits) -> Splits:
     """
     takes, gives = [info.name for info in inputs_of(model)], [info.name for info in outputs_of(model)]
     targets = list(splits.train.targets)
-    if len(targets) != len(gives) or (len(gives) > 1 and set(targets) != set(gives)):
+    misnamed = len(gives) > 1 and set(targets) != set(gives)
+    if targets and (len(targets) != len(gives) or misnamed):
         raise SpecUnbuildableError(
             f"the model's outputs are called {', '.join(gives)}, data.label gives {', '.join(targets)}",
             remedy="Give data.label as an object with the model's output names.",

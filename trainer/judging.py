@@ -28,7 +28,8 @@ def judge(
     to divide by); any other output gets its `residuals`, of target minus answer.
     """
     losses = losses_by_output(how, list(targets))
-    return {name: _judged(*losses[name], targets[name], answers[name]) for name in targets}
+    # An output without a loss has no target that its answers could be compared with.
+    return {name: _judged(*losses[name], targets[name], answers[name]) for name in targets if losses[name][0]}
 
 
 def _judged(loss: str, from_logits: bool, target: np.ndarray, answer: np.ndarray) -> dict[str, Any]:

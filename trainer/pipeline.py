@@ -115,43 +115,41 @@ class Order:
         """Batches in what is left of the first epoch."""
         return self.steps - self.first_step
 
-    def epoch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return an epoch's row numbers in order, int64 (rows,), and its batches' seeds, int32 (steps,)."""
+    def epoch(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return an epoch's batches in order, from the step on at which it is entered.
+
+        Row numbers, int64 (steps, batch), of which a short batch has some at the end that don't count; how
+        many do, int64 (steps,); and the batches' own seeds, int32 (steps,).
+        """
         import numpy as np
 
         rng = np.random.default_rng([self.seed, number])
-        rows = rng.permutation(self.rows) if self.shuffle else np.arange(self.rows)
-        seeds = np.random.SeedSequence([self.seed, number]).generate_state(self.steps)
-        return rows.astype(np.int64, copy=False), seeds.view(np.int32)
+        order = rng.permutation(self.rows) if self.shuffle else np.arange(self.rows)
+        rows = np.zeros(self.steps * self.batch_size, np.int64)
+        rows[: self.rows] = order
+        lengths = np.full(self.steps, self.batch_size, np.int64)
+        lengths[-1] = self.rows - (self.steps - 1) * self.batch_size
+        seeds = np.random.SeedSequence([self.seed, number]).generate_state(self.steps).view(np.int32)
+        first = self.first_step if number == self.first_epoch else 0
+        return rows.reshape(self.steps, self.batch_size)[first:], lengths[first:], seeds[first:]
 
     def batches(self, only: Callable[[], int] | None = None) -> tf.data.Dataset:
-        """Return row numbers, int64 of shape (batch,), and the batch's own seed, int32 of shape ().
+        """Return the batches of `epoch` one by one: int64 (batch,), int64 () and int32 ().
 
         Without end, or those of one epoch, which `only` names when they are asked for. Python is asked once
         an epoch: asked once a batch, it would hold up the threads that make the batches.
         """
-        import numpy as np
         import tensorflow as tf
 
-        def epochs() -> Iterator[tuple[np.ndarray, np.ndarray, np.int64]]:
-            for each in itertools.count(self.first_epoch) if only is None else (only(),):
-                first = self.first_step if each == self.first_epoch else 0
-                yield *self.epoch(each), np.int64(first)
-
-        def steps(rows: tf.Tensor, seeds: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
-            def one(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                begin = step * self.batch_size
-                return rows[begin : begin + self.batch_size], seeds[step]
-
-            return tf.data.Dataset.range(first, self.steps).map(_as_written(one))
+        def epochs() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+            yield from map(self.epoch, itertools.count(self.first_epoch) if only is None else (only(),))
 
         signature = (
+            tf.TensorSpec((None, self.batch_size), tf.int64),
             tf.TensorSpec((None,), tf.int64),
             tf.TensorSpec((None,), tf.int32),
-            tf.TensorSpec((), tf.int64),
         )
-        numbers = tf.data.Dataset.from_generator(epochs, output_signature=signature)
-        batches = numbers.flat_map(_as_written(steps))
+        batches = tf.data.Dataset.from_generator(epochs, output_signature=signature).unbatch()
         return batches if only is None else batches.apply(tf.data.experimental.assert_cardinality(self.left))
 
 
@@ -165,7 +163,7 @@ def training_dataset(
 ) -> tf.data.Dataset:
     """Return batches `(features, targets)` in the given order, without end; an epoch has `order.steps`.
 
-    Where rows have weights it is `(features, targets, weights)`.
+    Rows with weights come as `(features, targets, weights)`, those without targets as `(features,)`.
 
     With `only`, each iteration is the epoch that it names at that moment.
 
@@ -181,8 +179,8 @@ def training_dataset(
     image = _image_input(samples) if options.augment else ""
     layers = [_Augmentation(layer, f"/data/pipeline/augment/{i}") for i, layer in enumerate(options.augment)]
 
-    def batch(rows: tf.Tensor, seed: tf.Tensor) -> tuple[Any, ...]:
-        tensors = held.take(lambda tensor: tf.gather(tensor, rows))
+    def batch(rows: tf.Tensor, length: tf.Tensor, seed: tf.Tensor) -> tuple[Any, ...]:
+        tensors = held.take(lambda tensor: tf.gather(tensor, rows[:length]))
         for layer in layers:
             tensors[image] = layer(tensors[image], seed)
         return held.as_keras_takes(tensors)
@@ -211,17 +209,11 @@ def _mapped(numbers: tf.data.Dataset, batch: Callable[..., tuple[Any, ...]]) -> 
     """Make the batches ahead of their use, in parallel and still in order."""
     import tensorflow as tf
 
-    return numbers.map(_as_written(batch), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(
+    # There is no Python branch in it to be converted, and looking for one costs a job's start 0.2 s.
+    as_written = tf.autograph.experimental.do_not_convert(batch)
+    return numbers.map(as_written, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(
         tf.data.AUTOTUNE
     )
-
-
-def _as_written(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep AutoGraph off: there is no branch to be converted, and looking for one costs a start 0.2 s."""
-    import tensorflow as tf
-
-    unconverted: Callable[..., Any] = tf.autograph.experimental.do_not_convert(function)
-    return unconverted
 
 
 class _Held:
@@ -253,7 +245,8 @@ class _Held:
             return tensors[names[0]] if len(names) == 1 else {name: tensors[name] for name in names}
 
         weights = (tensors[_WEIGHT],) if _WEIGHT in tensors else ()
-        return part(self._features), part(self._targets), *weights
+        targets = (part(self._targets),) if self._targets else ()
+        return part(self._features), *targets, *weights
 
 
 class _Augmentation:

@@ -43,9 +43,9 @@ class DataOptions(SpecModel):
         one_message("expected a column, a list of columns, or an object from input names to columns"),
     ]
     label: Annotated[
-        ColumnName | dict[ColumnName, ColumnName],
+        ColumnName | dict[ColumnName, ColumnName] | None,
         one_message("expected a column, or an object from output names to columns"),
-    ]
+    ] = None
     sample_weight: ColumnName | None = None
     columns: dict[ColumnName, ColumnOptions] = Field(default_factory=dict)
     split: SplitOptions | None = None
@@ -69,6 +69,8 @@ class DataOptions(SpecModel):
     @property
     def targets(self) -> dict[str, str]:
         """The column of each target; an unnamed one is called `label`."""
+        if self.label is None:
+            return {}
         return self.label if isinstance(self.label, dict) else {LABEL: self.label}
 
     @property

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from trainer.architecture import ModelOptions, architectures
+from trainer.architecture import PLUGIN, ModelOptions, architectures
 from trainer.callback import CallbackOptions, callbacks
 from trainer.compiling import CompileOptions
 from trainer.forms import (
@@ -156,12 +156,27 @@ class TrainSpec(SpecModel):
         ModelOptions, ByKind("model", {kind: each.Options for kind, each in architectures().items()})
     ]
     data: Annotated[DataOptions, ByKind("data", {kind: each.Options for kind, each in sources().items()})]
-    compile: CompileOptions
+    compile: CompileOptions = CompileOptions()
     fit: FitOptions = FitOptions()
     checkpoint: CheckpointOptions = CheckpointOptions()
     resources: ResourceOptions = ResourceOptions()
     export_weights: ExportWeights | None = None
     seed: Seed | None = None
+
+    @model_validator(mode="after")
+    def _a_document_has_a_loss_and_labels(self) -> TrainSpec:
+        if self.model.kind == PLUGIN:  # which may have its own
+            return self
+        faults = []
+        if "compile" not in self.model_fields_set:
+            faults.append(Fault(("compile",), "missing", "missing"))
+        elif self.compile.loss is None:
+            faults.append(Fault(("compile", "loss"), "missing", "missing"))
+        if self.data.label is None:
+            faults.append(Fault(("data", "label"), "missing", "missing"))
+        if faults:
+            raise invalid("spec", faults, self)
+        return self
 
     @model_validator(mode="after")
     def _callbacks_have_what_they_need(self) -> TrainSpec:

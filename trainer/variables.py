@@ -34,6 +34,17 @@ def variables_of(model: keras.Model) -> list[keras.Variable]:
     return list({id(variable): variable for variable in [*model.variables, *states]}.values())
 
 
+def optimizers_of(model: keras.Model) -> dict[str, keras.optimizers.Optimizer]:
+    """Return the optimizer of `compile` and those that a model of its own kind keeps beside it, by owner."""
+    import keras
+
+    found = {"optimizer": model.optimizer}
+    for name, value in sorted(vars(model).items()):
+        if isinstance(value, keras.optimizers.Optimizer) and value is not model.optimizer:
+            found[f"optimizer.{name}"] = value
+    return found
+
+
 def arrays_of(owner: str, variables: Iterable[keras.Variable]) -> dict[str, np.ndarray]:
     """Key the variables' values by owner and number; what other devices have otherwise, by `owner@device`."""
     arrays = {}

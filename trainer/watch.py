@@ -14,7 +14,7 @@ from trainer.observer import EpochEnd, Interruption, Observer, Progress
 from trainer.pace import Pace
 from trainer.resume import Checkpoint, Checkpoints, numbered
 from trainer.spec import CheckpointOptions
-from trainer.variables import arrays_of, put_back, variables_of
+from trainer.variables import arrays_of, optimizers_of, put_back, variables_of
 
 if TYPE_CHECKING:
     import keras
@@ -206,7 +206,9 @@ class Watch:
 
     def _snapshot(self, model: keras.Model, step: int) -> Checkpoint:
         states = [kept.module.state(kept.callback) for kept in self._kept]
-        arrays = arrays_of("model", variables_of(model)) | arrays_of("optimizer", model.optimizer.variables)
+        arrays = arrays_of("model", variables_of(model))
+        for owner, optimizer in optimizers_of(model).items():
+            arrays |= arrays_of(owner, optimizer.variables)
         if step:
             arrays |= arrays_of("metrics", model.metrics_variables)
         for number, state in enumerate(states):

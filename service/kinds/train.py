@@ -219,6 +219,8 @@ def _export(
 def _targets(trained: Trained) -> Any:  # noqa: ANN401 - one array, or arrays by output name
     """The targets as the exporter wants them: a single one belongs to the single output, by any name."""
     targets = trained.held_out.targets
+    if not targets:
+        return None
     return next(iter(targets.values())) if len(targets) == 1 else targets
 
 

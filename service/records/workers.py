@@ -13,6 +13,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from service.records.database import Database
 from service.records.tables import workers
 
+SILENCE_S = 15.0
+"""A worker that said nothing for so long is taken for gone."""
+
 
 @dataclass(frozen=True)
 class Worker:
@@ -46,7 +49,7 @@ class WorkerRecords:
         with self._database.write() as connection:
             connection.execute(delete(workers).where(workers.c.id == worker_id))
 
-    def present(self, *, within_s: float) -> list[Worker]:
+    def present(self, *, within_s: float = SILENCE_S) -> list[Worker]:
         """Workers that were seen within so many seconds."""
         with self._database.read() as connection:
             now = self._database.now(connection)

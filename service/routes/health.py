@@ -12,7 +12,6 @@ from service.context import Context, Here
 from service.errors import DatabaseUnavailableError
 
 router = APIRouter(tags=["health"])
-WORKER_SILENCE_S = 15.0
 
 
 class Alive(BaseModel):
@@ -58,6 +57,6 @@ async def readyz(here: Here, response: Response) -> Readiness:
 def _workers(here: Context) -> int | None:
     """How many workers were seen lately; None when the database does not answer."""
     try:
-        return len(here.records.workers.present(within_s=WORKER_SILENCE_S))
+        return len(here.records.workers.present())
     except DatabaseUnavailableError:
         return None

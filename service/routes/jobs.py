@@ -67,7 +67,7 @@ async def submit(
 def _submit(here: Context, raw: bytes, idempotency_key: str | None) -> JobBody:
     if idempotency_key is not None:
         return _submit_once(here, raw, idempotency_key)
-    job, place = here.records.jobs.submit(new_training_job(read_document(raw), here.records.datasets))
+    job, place = here.records.jobs.submit(new_training_job(read_document(raw), here.records))
     here.ringer.ask(job.id)
     return job_body(job, [Transition(Status.QUEUED, 0, "", job.created_at)], place)
 
@@ -77,7 +77,7 @@ def _submit_once(here: Context, raw: bytes, idempotency_key: str) -> JobBody:
     # A repeat is answered whatever has become of its data set since.
     job = here.records.jobs.repeated(idempotency_key, digest)
     if job is None:
-        new = new_training_job(read_document(raw), here.records.datasets)
+        new = new_training_job(read_document(raw), here.records)
         job = here.records.jobs.create(new, idempotency_key=idempotency_key, body_digest=digest)
         here.ringer.ask(job.id)
     try:

@@ -118,7 +118,8 @@ def test_every_folder_of_the_settings_is_a_volume(compose):
 
 
 def test_a_worker_has_no_token(compose):
-    mounted = [each.split(":")[1] for each in compose["services"]["worker"]["volumes"]]
+    volumes = compose["services"]["worker"]["volumes"]
+    mounted = [each.split(":")[1] if isinstance(each, str) else each["target"] for each in volumes]
 
     assert str(_settings(compose).token_path.parent) not in mounted
 

@@ -56,7 +56,7 @@ def test_the_wrong_spec_is_answered_as_shown(tmp_path: Path) -> None:
     )
     answer = shown("faults")
     with pytest.raises(SpecRefusedError) as refused:
-        new_training_job(shown("refused"), records.datasets)
+        new_training_job(shown("refused"), records)
     records.close()
     assert [{"pointer": fault.pointer, "detail": fault.detail} for fault in refused.value.faults] == answer[
         "errors"

@@ -92,7 +92,7 @@ def test_every_fault_of_a_body_is_told_at_once_at_its_place(images_body):
     ("section", "value", "place", "message"),
     [
         ("model", {"kind": "sequental"}, ("model", "kind"), "kind 'sequental'; did you mean 'sequential'?"),
-        ("model", {"layers": []}, ("model", "kind"), "missing; valid kinds: keras, sequential"),
+        ("model", {"layers": []}, ("model", "kind"), "missing; valid kinds: keras, plugin, sequential"),
         ("model", {"kind": "sequential", "layers": []}, ("model", "layers"), "needs at least 1, has 0"),
         ("model", {"kind": "sequential", "layers": [{"class_name": "Dense"}]},
          ("model", "layers", 0, "config", "units"), "Dense requires units"),

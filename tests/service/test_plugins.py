@@ -1,0 +1,83 @@
+"""Plugins as the API knows them: by what workers say they have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import SpecRefusedError
+from service.jobs import Kind
+from service.plugins import described
+from service.records import Records
+from service.submission import new_training_job
+from tests.service.workbench import put_tiny
+
+SAMPLES = Path(__file__).parents[2] / "deploy" / "plugins"
+SCHEMA = {
+    "type": "object",
+    "properties": {"units": {"type": "integer", "minimum": 1}, "rate": {"type": "number"}},
+    "required": ["units"],
+}
+
+
+def body(**model: Any) -> dict[str, Any]:
+    return {
+        "name": "tiny",
+        "model": {"kind": "plugin", **model},
+        "data": {"kind": "csv", "uri": "dataset://tiny", "features": ["a", "b"]},
+    }
+
+
+def faults(records: Records, **model: Any) -> dict[str, str]:
+    with pytest.raises(SpecRefusedError) as caught:
+        new_training_job(body(**model), records)
+    return {fault.pointer: fault.detail for fault in caught.value.faults}
+
+
+@pytest.fixture
+def manned(own_records: Records) -> Records:
+    put_tiny(own_records)
+    own_records.workers.seen("w1", {"plugins": {"towers": {"schema": SCHEMA}}})
+    own_records.workers.seen("w2", {"plugins": {}})
+    return own_records
+
+
+def test_a_plugin_that_a_worker_has_is_taken_with_arguments_that_fit(manned: Records) -> None:
+    assert new_training_job(body(name="towers", args={"units": 3}), manned).kind is Kind.TRAIN
+
+
+def test_a_plugin_that_no_worker_has_is_refused_with_those_there_are(manned: Records) -> None:
+    assert faults(manned, name="tower") == {"/model/name": "no worker has a plugin 'tower'; there are towers"}
+
+
+def test_every_argument_that_does_not_fit_is_told_at_its_place(manned: Records) -> None:
+    found = faults(manned, name="towers", args={"units": 0, "rate": "high"})
+    assert found == {
+        "/model/args/units": "0 is less than the minimum of 1",
+        "/model/args/rate": "'high' is not of type 'number'",
+    }
+    assert faults(manned, name="towers") == {"/model/args": "'units' is a required property"}
+
+
+def test_without_a_worker_the_job_itself_will_tell(own_records: Records) -> None:
+    put_tiny(own_records)
+    assert new_training_job(body(name="anything"), own_records).kind is Kind.TRAIN
+
+
+def test_a_worker_without_plugins_says_what_to_set(own_records: Records) -> None:
+    put_tiny(own_records)
+    own_records.workers.seen("w", {"slots": ["cpu"]})
+    assert "FITSERVE_PLUGINS" in faults(own_records, name="towers")["/model/name"]
+
+
+def test_plugins_are_described_without_being_imported_here() -> None:
+    found = described(str(SAMPLES))
+    assert found["gan"]["schema"]["required"] == ["features"]
+    assert described("") == {}
+
+
+def test_plugins_that_can_not_be_loaded_leave_the_worker_without(tmp_path: Path) -> None:
+    assert described(f"{tmp_path}/nowhere/") == {}
+    assert described("no.such.module") == {}

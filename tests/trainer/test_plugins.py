@@ -1,0 +1,154 @@
+"""The sample plugins: trained, killed and resumed to the bit, exported and served alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.trainer.compare import same_weights
+from trainer import errors, plugin
+from trainer.fit import Trained, fit
+from trainer.spec import TrainSpec
+
+SAMPLES = Path(__file__).parents[2] / "deploy" / "plugins"
+CROSSENTROPY = {"optimizer": "adam", "loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
+CASES: dict[str, dict[str, Any]] = {
+    "subclassed_mlp": {
+        "args": {"hidden": [8], "classes": 2},
+        "data": {"features": "x", "label": "y"},
+        "compile": CROSSENTROPY,
+    },
+    "two_tower": {
+        "args": {"users": 5, "items": 7, "units": 4},
+        "data": {"features": {"user": "user", "item": "item"}, "label": "y"},
+        "compile": {"optimizer": "adam", "loss": "binary_crossentropy"},
+    },
+    "gan": {"args": {"features": 6, "units": 8}, "data": {"features": "x"}},
+    "contrastive": {"args": {"units": 8}, "data": {"features": "x"}, "compile": {"optimizer": "adam"}},
+    "gradient_loop": {"data": {"features": "x", "label": "y"}, "compile": CROSSENTROPY},
+}
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv(plugin.VARIABLE, str(SAMPLES))
+    plugin.plugins.cache_clear()
+    yield
+    plugin.plugins.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(96, 6)).astype(np.float32)
+    path = tmp_path_factory.mktemp("rows") / "rows.npz"
+    np.savez(
+        path, x=x, y=(x[:, 0] > 0).astype(np.int64), user=rng.integers(0, 5, 96), item=rng.integers(0, 7, 96)
+    )
+    return path
+
+
+def body_of(name: str) -> dict[str, Any]:
+    case = CASES[name]
+    data = {"kind": "npz", "uri": "dataset://rows", "validation_split": 0.25, "pipeline": {"batch_size": 16}}
+    return {
+        "model": {"kind": "plugin", "name": name, "args": case.get("args", {})},
+        "data": data | case["data"],
+        "fit": {"epochs": 3},
+        "checkpoint": {"every_steps": 2},
+        "seed": 11,
+    } | ({"compile": case["compile"]} if "compile" in case else {})
+
+
+def test_every_sample_is_tried() -> None:
+    assert CASES.keys() == plugin.plugins().keys()
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_a_plugin_is_trained_and_resumed_to_the_bit(
+    name: str, run, killed, rows: Path, recorder, tmp_path: Path
+) -> None:
+    body = body_of(name)
+    whole = fit(
+        TrainSpec.model_validate(body),
+        data_file=rows,
+        workdir=tmp_path / "whole",
+        seed=11,
+        observer=recorder(),
+    )
+    losses = whole.history["loss"]
+    assert losses[-1] != losses[0]
+    # Polls an epoch: after 4 of 5 batches, after 2 of validation, and at the end.
+    killed(body, polls=10, data_file=rows)
+    trained: Trained = run(body, data_file=rows)
+    assert trained.history == whole.history
+    assert same_weights(trained.model, whole.model)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_a_plugins_model_is_exported_and_answers_alike(name: str, run, rows: Path, tmp_path: Path) -> None:
+    from exporter.entries import read_entries
+    from exporter.export import Samples, export
+
+    trained = run(body_of(name), data_file=rows)
+    out = tmp_path / "out"
+    out.mkdir()
+    artifacts = export(
+        trained.model,
+        read_entries([{"format": "tflite"}, {"format": "onnx"}]),
+        held_out=Samples(trained.held_out.features, None),
+        representative=trained.representative,
+        out=out,
+    )
+    assert {artifact.name for artifact in artifacts} >= {"saved_model", "tflite", "onnx"}
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"name": "two_towr"}, "no plugin 'two_towr'; did you mean 'two_tower'"),
+        ({"name": "gan", "args": {}}, "Field required"),
+        ({"name": "gan", "args": {"features": 0}}, "greater than or equal to 1"),
+        ({"name": "gan", "args": {"features": 7}}, "can't build it"),
+    ],
+)
+def test_what_a_plugin_does_not_take_is_told(model: dict[str, Any], said: str, run, rows: Path) -> None:
+    with pytest.raises(errors.SpecUnbuildableError, match=said):
+        run(body_of("gan") | {"model": {"kind": "plugin", **model}}, data_file=rows)
+
+
+def test_plugins_describe_themselves_in_a_process_of_their_own() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer.plugin"],
+        env={**os.environ, plugin.VARIABLE: str(SAMPLES)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found.keys() == CASES.keys()
+    assert found["two_tower"]["schema"]["required"] == ["users", "items"]
+    assert found["gan"]["description"].startswith("A GAN")
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("NAME = 'x'", "declares no Arguments, build"),
+        ("import nowhere", "No module named 'nowhere'"),
+    ],
+)
+def test_what_is_no_plugin_is_told_by_name(
+    source: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"bad_{len(source)}.py").write_text(source)
+    monkeypatch.setenv(plugin.VARIABLE, f"{tmp_path}/")
+    with pytest.raises(ImportError, match=said):
+        plugin.plugins()
