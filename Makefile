@@ -34,7 +34,8 @@ up: install ## Start the embedded stack: API :8000, gRPC serving :8500, REST ser
 
 # What starts a fleet of its own takes every core, so it runs after the rest and not beside it.
 test: install ## The covering slice: every test but those marked `full`.
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not full" --ignore=tests/faults --ignore=tests/resume
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not full and not alone" --ignore=tests/faults --ignore=tests/resume
+	$(BIN)/python -m pytest tests/acceptance -m alone
 	$(BIN)/python -m pytest tests/faults tests/resume -m "not full"
 
 test-full: install ## Every test.

@@ -19,6 +19,7 @@ import httpx
 
 from service import tether
 from service.home_lock import HomeLock
+from service.ports import free_ports
 from service.processes import Addresses, Process, environment, past_proxies, process_table
 from service.settings import Settings
 
@@ -268,12 +269,8 @@ class Stack:
 
 def free_addresses() -> Addresses:
     """Three ports that nobody listens on now."""
-    with socket.socket() as api, socket.socket() as grpc, socket.socket() as rest:
-        for each in (api, grpc, rest):
-            each.bind(("127.0.0.1", 0))
-        return Addresses(
-            api_port=api.getsockname()[1], grpc_port=grpc.getsockname()[1], rest_port=rest.getsockname()[1]
-        )
+    api, grpc, rest = free_ports(3)
+    return Addresses(api_port=api, grpc_port=grpc, rest_port=rest)
 
 
 def _ending(code: int) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 from fitserve import UnavailableError
 from service.up import free_addresses
@@ -85,6 +86,7 @@ def test_killed_processes_come_back_and_the_job_succeeds_once(own_stack: Running
         assert events[-1].data["status"] == "succeeded"
 
 
+@pytest.mark.alone
 def test_the_api_is_ready_within_two_seconds_of_its_start(tmp_path: Path) -> None:
     """The best of three starts: what is measured is the program, not what else the machine does."""
     environment = {**os.environ, "FITSERVE_HOME": str(tmp_path)}

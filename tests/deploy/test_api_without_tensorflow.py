@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.ports import free_ports
 from tests.deploy.conftest import ROOT
 
 LOCKS = ROOT / "deploy" / "locks"
@@ -99,9 +99,7 @@ class RunningApi:
 def _serving(bin_folder: Path, home: Path) -> Iterator[RunningApi]:
     log = home / "api.log"
     _run(bin_folder / "python", "-m", "service.init", FITSERVE_HOME=str(home))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     with log.open("wb") as file:
         process = subprocess.Popen(
             [bin_folder / "python", "-m", "service.api", "--port", str(port)],

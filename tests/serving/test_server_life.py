@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 
+from service.ports import free_ports
 from serving.store import ServedModel, Store
 from tests.serving.asking import FRONTS, leave, ones, outputs, predict_request
 
@@ -183,9 +184,8 @@ def test_a_killed_server_leaves_no_process_behind(chosen, start_server, tmp_path
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    (port,) = free_ports(1)
+    return port
 
 
 def run(*flags):
