@@ -18,11 +18,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import problems
 from service.auth import TokenFile
 from service.context import BearerToken, Context
+from service.inspection import InspectBody
 from service.jobs import JobSpec
 from service.logs import configure_logs
 from service.queue import Bell, Ringer, celery_app
 from service.records import Records
-from service.routes import datasets, events, health, jobs, models
+from service.routes import datasets, events, health, inspection, jobs, models
 from service.serving_client import ServingClient
 from service.settings import Settings
 from serving.store import Store
@@ -49,19 +50,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(health.router)
     guards = [Depends(BearerToken(scheme_name="HTTPBearer"))]
     documented = problems.responses(HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE)
-    for module in (jobs, events, datasets, models):
+    for module in (jobs, events, datasets, inspection, models):
         app.include_router(module.router, prefix="/v1", dependencies=guards, responses=documented)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document plus JobSpec: the route that takes it reads the body itself, to tell all errors."""
+    """FastAPI's document plus the bodies that their routes read themselves, to tell all errors."""
     if app.openapi_schema is None:
         document = FastAPI.openapi(app)
-        schema = JobSpec.model_json_schema(ref_template="#/components/schemas/{model}")
-        document["components"]["schemas"] |= schema.pop("$defs", {})
-        document["components"]["schemas"]["JobSpec"] = schema
+        for model in (JobSpec, InspectBody):
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            document["components"]["schemas"] |= schema.pop("$defs", {})
+            document["components"]["schemas"][model.__name__] = schema
         app.openapi_schema = document
     return app.openapi_schema
 

@@ -28,6 +28,8 @@ class Kind(StrEnum):
     """Fit, export, prove and publish one version."""
     INGEST = "ingest"
     """Read an upload once: its kind, schema and statistics."""
+    INSPECT = "inspect"
+    """Say what a model is, layer by layer, without training it."""
 
     @property
     def slot(self) -> SlotKind:

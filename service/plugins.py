@@ -46,12 +46,12 @@ def described(plugins: str) -> Mapping[str, Any]:
     return found
 
 
-def plugin_faults(model: object, workers: Sequence[Worker]) -> list[Fault]:
+def plugin_faults(model: Mapping[str, Any], workers: Sequence[Worker]) -> list[Fault]:
     """What is wrong with a spec's `model` section of kind `plugin`, as far as workers say what they have.
 
     Without a worker nobody knows: the job itself will tell.
     """
-    if not isinstance(model, Mapping) or model.get("kind") != "plugin" or not workers:
+    if not workers:
         return []
     name, args = model.get("name"), model.get("args", {})
     known: dict[str, Any] = {}

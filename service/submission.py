@@ -25,9 +25,8 @@ def new_training_job(body: object, records: Records) -> NewJob:
     Raises:
         SpecRefusedError: with every error of the body, each with its JSON pointer.
     """
-    dataset, faults = _data_of(body, records.datasets)
-    if isinstance(body, Mapping) and _asks_for_plugin(body):
-        faults += plugin_faults(body["model"], records.workers.present())
+    dataset, faults = data_of(body, records.datasets)
+    faults += model_faults(body, records)
     try:
         spec = JobSpec.model_validate(body)
     except ValidationError as error:
@@ -50,12 +49,15 @@ def new_training_job(body: object, records: Records) -> NewJob:
     )
 
 
-def _asks_for_plugin(body: Mapping[str, Any]) -> bool:
-    model = body.get("model")
-    return isinstance(model, Mapping) and model.get("kind") == PLUGIN
+def model_faults(body: object, records: Records) -> list[Fault]:
+    """What is wrong with the body's model that only the records know: which plugins there are."""
+    model = body.get("model") if isinstance(body, Mapping) else None
+    if not isinstance(model, Mapping) or model.get("kind") != PLUGIN:
+        return []
+    return plugin_faults(model, records.workers.present())
 
 
-def _data_of(body: object, datasets: DatasetRecords) -> tuple[Dataset | None, list[Fault]]:
+def data_of(body: object, datasets: DatasetRecords) -> tuple[Dataset | None, list[Fault]]:
     """The data set that the body names, and what is wrong with it or with the columns asked of it."""
     data = body.get("data") if isinstance(body, Mapping) else None
     uri = data.get("uri") if isinstance(data, Mapping) else None

@@ -42,8 +42,11 @@ class Architecture(Protocol):
     Options: type[ModelOptions]
 
     @staticmethod
-    def build(options: Any, rows: Mapping[str, Shape]) -> keras.Model:  # noqa: ANN401  # the module's own Options
-        """Build the model for inputs of these names and row shapes; SpecUnbuildableError names the layer."""
+    def build(options: Any, rows: Mapping[str, Shape] | None) -> keras.Model:  # noqa: ANN401  # its own Options
+        """Build the model for inputs of these names and row shapes; SpecUnbuildableError names the layer.
+
+        Where nobody knows the rows, as far as the options themselves say the shapes.
+        """
 
 
 @cache
@@ -53,14 +56,17 @@ def architectures() -> dict[str, Architecture]:
     return {kind: cast("Architecture", module) for kind, module in found.items()}
 
 
-def build(options: ModelOptions, rows: Mapping[str, Shape]) -> keras.Model:
+def build(options: ModelOptions, rows: Mapping[str, Shape] | None) -> keras.Model:
     """Build the model a spec describes for data whose rows have these shapes, by input name.
+
+    Without them it is as far built as its own description goes.
 
     Raises:
         SpecUnbuildableError: Keras refuses the description, or it doesn't take these inputs.
     """
     model = architectures()[options.kind].build(options, rows)
-    _match(model, rows)
+    if rows is not None:
+        _match(model, rows)
     return model
 
 

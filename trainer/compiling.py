@@ -102,6 +102,20 @@ def _loss(loss: Named | None) -> tuple[str, bool]:
     return catalog().aliases["losses"].get(loss or "", loss or ""), False
 
 
+def optimizer_of(options: CompileOptions) -> keras.optimizers.Optimizer:
+    """Make the optimizer.
+
+    Raises:
+        SpecUnbuildableError: an argument has a value Keras refuses.
+    """
+    import keras
+
+    try:
+        return keras.optimizers.get(completed(options.optimizer))
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise SpecUnbuildableError(str(error), location={"pointer": "/compile/optimizer"}) from error
+
+
 def compile_model(model: keras.Model, options: CompileOptions) -> None:
     """Compile `model` as asked.
 
@@ -115,10 +129,9 @@ def compile_model(model: keras.Model, options: CompileOptions) -> None:
     if jit == "auto" and not tf.config.list_physical_devices("GPU"):
         # Measured on a small MLP on a CPU: XLA is four times slower.
         jit = False
-    pointer = "/compile/optimizer"
+    optimizer = optimizer_of(options)
+    pointer = "/compile/loss"
     try:
-        optimizer = keras.optimizers.get(completed(options.optimizer))
-        pointer = "/compile/loss"
         loss = _each(options.loss, keras.losses.get)
         pointer = "/compile/metrics"
         metrics = _each(options.metrics, _metric)

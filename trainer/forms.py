@@ -123,7 +123,7 @@ def one_message(message: str) -> WrapValidator:
     return WrapValidator(validate)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared by identity, so that a union may hold it
 class ByKind:
     """Chooses the model for a value by its `kind`, without pydantic's tag in the place of a fault.
 

@@ -42,6 +42,7 @@ __all__ = [
     "DataOptions",
     "ExportWeights",
     "FitOptions",
+    "InspectSpec",
     "ModelOptions",
     "ResourceOptions",
     "SpecModel",
@@ -149,13 +150,28 @@ class ResourceOptions(SpecModel):
     strategy: Strategy = Strategy.AUTO
 
 
+Model = Annotated[
+    ModelOptions, ByKind("model", {kind: each.Options for kind, each in architectures().items()})
+]
+
+
+Data = Annotated[DataOptions, ByKind("data", {kind: each.Options for kind, each in sources().items()})]
+
+
+class InspectSpec(SpecModel):
+    """A model to be described; `inputs` are shapes of one row by input name, `compile` has its optimizer."""
+
+    model: Model
+    inputs: Annotated[dict[str, tuple[Count | None, ...]], Field(min_length=1)] | None = None
+    compile: CompileOptions | None = None
+    batch_size: Annotated[Count, Field(le=1 << 20)] = 32
+
+
 class TrainSpec(SpecModel):
     """Everything training depends on; the service adds what a job is about (name, exports, limits)."""
 
-    model: Annotated[
-        ModelOptions, ByKind("model", {kind: each.Options for kind, each in architectures().items()})
-    ]
-    data: Annotated[DataOptions, ByKind("data", {kind: each.Options for kind, each in sources().items()})]
+    model: Model
+    data: Data
     compile: CompileOptions = CompileOptions()
     fit: FitOptions = FitOptions()
     checkpoint: CheckpointOptions = CheckpointOptions()

@@ -43,17 +43,17 @@ class Options(ModelOptions):
     config: Annotated[dict[str, Any], BeforeValidator(_document)]
 
 
-def build(options: Options, rows: Mapping[str, Shape]) -> keras.Model:
+def build(options: Options, rows: Mapping[str, Shape] | None) -> keras.Model:
     """Deserialize the document; a Sequential without an input is built on the data's rows."""
     import keras
 
     try:
         model = keras.saving.deserialize_keras_object(completed(options.config), safe_mode=True)
-        if not model.built and len(rows) == 1:
+        if not model.built and rows is not None and len(rows) == 1:
             model.build((None, *next(iter(rows.values()))))
     except Exception as error:  # Keras and TensorFlow raise many kinds for a graph that doesn't fit
         raise SpecUnbuildableError(str(error), location={"pointer": "/model/config"}) from error
-    if not isinstance(model, keras.Model) or not model.built:
+    if not isinstance(model, keras.Model) or (rows is not None and not model.built):
         raise SpecUnbuildableError(
             "the document describes no buildable model", location={"pointer": "/model/config"}
         )

@@ -32,7 +32,7 @@ class Options(ModelOptions):
     args: Annotated[dict[str, Any], AfterValidator(_data)] = Field(default_factory=dict)
 
 
-def build(options: Options, rows: Mapping[str, Shape]) -> keras.Model:
+def build(options: Options, rows: Mapping[str, Shape] | None) -> keras.Model:
     """Have the plugin build the model, and call it once on symbols so that it has its weights."""
     import keras
 
@@ -55,7 +55,7 @@ def build(options: Options, rows: Mapping[str, Shape]) -> keras.Model:
         step = getattr(plugin, "step", None)
         if step is not None:
             model.train_step = lambda data: step(model, data)
-        if getattr(model, "inputs", None) is None:
+        if getattr(model, "inputs", None) is None and rows is not None:
             dtypes = getattr(plugin, "INPUT_DTYPES", {})
             inputs = {
                 name: keras.Input(shape, name=name, dtype=dtypes.get(name)) for name, shape in rows.items()

@@ -38,8 +38,10 @@ class Options(ModelOptions):
     input_shape: tuple[Count | None, ...] | None = None
 
 
-def build(options: Options, rows: Mapping[str, Shape]) -> keras.Model:
+def build(options: Options, rows: Mapping[str, Shape] | None) -> keras.Model:
     """Build the chain on one input, named as the data name it."""
+    if rows is None:
+        return _alone(options)
     if len(rows) != 1:
         raise SpecUnbuildableError(
             f"a Sequential model has one input, data.features gives {len(rows)}",
@@ -61,6 +63,15 @@ def build(options: Options, rows: Mapping[str, Shape]) -> keras.Model:
             f"{error}",
             location={"pointer": f"/model/layers/{index}"},
         ) from error
+
+
+def _alone(options: Options) -> keras.Model:
+    """Build what the options say by themselves: on `input_shape`, or the bare layers."""
+    import keras
+
+    if options.input_shape is not None:
+        return build(options, {"features": options.input_shape})
+    return keras.Sequential([_deserialized(layer, i) for i, layer in enumerate(options.layers)])
 
 
 def _chain(layers: Sequence[dict[str, Any]], name: str, shape: Shape) -> keras.Model:

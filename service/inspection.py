@@ -1,0 +1,56 @@
+"""From a body to a row that describes a model: the shapes of its rows come from the data set it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from service.errors import Fault, SpecRefusedError
+from service.jobs import Kind, NewJob
+from service.pointers import faults_of
+from service.records import Dataset, Records
+from service.submission import data_of, model_faults
+from trainer.source import DataOptions
+from trainer.spec import Data, InspectSpec
+
+
+class InspectBody(InspectSpec):
+    """A model, and what its rows look like: a job's `data` section, or `inputs`, or what the model says."""
+
+    data: Data | None = None
+
+
+def new_inspection(body: object, records: Records) -> NewJob:
+    """The row that this body asks for, with the shapes of the inputs resolved.
+
+    Raises:
+        SpecRefusedError: with every error of the body, each with its JSON pointer.
+    """
+    dataset, faults = data_of(body, records.datasets)
+    faults += model_faults(body, records)
+    try:
+        asked = InspectBody.model_validate(body)
+    except ValidationError as error:
+        raise SpecRefusedError([*faults_of(error, body, InspectBody), *faults]) from error
+    if asked.data is not None and asked.inputs is not None:
+        faults.append(Fault("/inputs", "data says the inputs already; leave one of them out"))
+    if faults:
+        raise SpecRefusedError(faults)
+    assert isinstance(body, Mapping)
+    spec = {key: value for key, value in body.items() if key != "data"}
+    if asked.data is not None and dataset is not None and dataset.schema is not None:
+        spec["inputs"] = _shapes(asked.data, dataset)
+        spec.setdefault("batch_size", asked.data.pipeline.batch_size)
+    return NewJob(kind=Kind.INSPECT, spec=spec)
+
+
+def _shapes(data: DataOptions, dataset: Dataset) -> dict[str, list[int]]:
+    """The shape of one row of each input, as the sources make it: several columns side by side."""
+    assert dataset.schema is not None
+    columns: Mapping[str, Any] = {column["name"]: column["shape"] for column in dataset.schema["columns"]}
+    return {
+        name: list(columns[wanted[0]]) or [1] if len(wanted) == 1 else [len(wanted)]
+        for name, wanted in data.inputs.items()
+    }

@@ -1,0 +1,56 @@
+"""Inspect: say what a model is, layer by layer, without training it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.jobs import Job, Status
+from service.kind import Channel, Site
+from service.protocol import Order
+
+if TYPE_CHECKING:
+    from service.records import Claim
+
+
+def prepare(job: Job, site: Site) -> Mapping[str, Any]:  # noqa: ARG001 - the contract of kinds
+    """Its spec says all."""
+    return {}
+
+
+def warm_up() -> None:
+    """Nothing: whoever waits to read a table should not hold half a gigabyte of TensorFlow for it."""
+
+
+def run(order: Order, channel: Channel) -> Mapping[str, Any]:  # noqa: ARG001 - the contract of kinds
+    """Build the model without its weights and describe it.
+
+    Raises:
+        trainer.errors.SpecUnbuildableError: Keras refuses the description.
+    """
+    from trainer.inspecting import inspect
+    from trainer.spec import InspectSpec
+
+    spec = InspectSpec.model_validate(order.spec)
+    rows = None if spec.inputs is None else {name: tuple(shape) for name, shape in spec.inputs.items()}
+    return inspect(spec.model, rows, how=spec.compile, batch_size=spec.batch_size)
+
+
+def complete(claim: Claim, outcome: Mapping[str, Any], site: Site) -> bool:
+    """Keep the description as the row's result."""
+    return site.records.claims.finish(claim, Status.SUCCEEDED, result=outcome)
+
+
+def resume(claim: Claim, site: Site) -> bool:  # noqa: ARG001 - the contract of kinds
+    """Nothing of it outlives its attempt."""
+    return False
+
+
+def mark(work_folder: Path) -> str | None:  # noqa: ARG001 - the contract of kinds
+    """It keeps nothing half done."""
+    return None
+
+
+def give_up(claim: Claim, site: Site, error: Mapping[str, Any] | None) -> None:
+    """There is nothing to clear away."""
