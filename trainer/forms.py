@@ -48,10 +48,19 @@ class SpecModel(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _name_the_nearest_field(cls, value: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:  # noqa: ANN401
+        lacking = list(cls.lacking(value)) if isinstance(value, Mapping) else []
         try:
-            return handler(value)
+            made = handler(value)
         except ValidationError as error:
-            raise invalid(cls.__name__, map(cls._explained, faults_of(error)), value) from None
+            raise invalid(cls.__name__, [*map(cls._explained, faults_of(error)), *lacking], value) from None
+        if lacking:
+            raise invalid(cls.__name__, lacking, value)
+        return made
+
+    @classmethod
+    def lacking(cls, value: Mapping[str, Any]) -> Iterable[Fault]:  # noqa: ARG003 - for those who override it
+        """Tell what a value should have besides, because of what else it has."""
+        return ()
 
     @classmethod
     def _explained(cls, fault: Fault) -> Fault:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -179,20 +179,18 @@ class TrainSpec(SpecModel):
     export_weights: ExportWeights | None = None
     seed: Seed | None = None
 
-    @model_validator(mode="after")
-    def _a_document_has_a_loss_and_labels(self) -> TrainSpec:
-        if self.model.kind == PLUGIN:  # which may have its own
-            return self
-        faults = []
-        if "compile" not in self.model_fields_set:
-            faults.append(Fault(("compile",), "missing", "missing"))
-        elif self.compile.loss is None:
-            faults.append(Fault(("compile", "loss"), "missing", "missing"))
-        if self.data.label is None:
-            faults.append(Fault(("data", "label"), "missing", "missing"))
-        if faults:
-            raise invalid("spec", faults, self)
-        return self
+    @classmethod
+    def lacking(cls, value: Mapping[str, Any]) -> Iterator[Fault]:
+        """Only a plugin may bring its own loss, labels and optimizer."""
+        model, how, data = (value.get(name) for name in ("model", "compile", "data"))
+        if isinstance(model, Mapping) and model.get("kind") == PLUGIN:
+            return
+        if "compile" not in value:
+            yield Fault(("compile",), "missing", "missing")
+        elif isinstance(how, Mapping) and how.get("loss") is None:
+            yield Fault(("compile", "loss"), "missing", "missing")
+        if isinstance(data, Mapping) and data.get("label") is None:
+            yield Fault(("data", "label"), "missing", "missing")
 
     @model_validator(mode="after")
     def _callbacks_have_what_they_need(self) -> TrainSpec:

@@ -71,7 +71,10 @@ def test_every_sample_is_tried() -> None:
     assert CASES.keys() == plugin.plugins().keys()
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+ALL = [pytest.param(name, marks=() if name == "gan" else pytest.mark.full) for name in sorted(CASES)]
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_a_plugin_is_trained_and_resumed_to_the_bit(
     name: str, run, killed, rows: Path, recorder, tmp_path: Path
 ) -> None:
@@ -92,7 +95,7 @@ def test_a_plugin_is_trained_and_resumed_to_the_bit(
     assert same_weights(trained.model, whole.model)
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", ALL)
 def test_a_plugins_model_is_exported_and_answers_alike(name: str, run, rows: Path, tmp_path: Path) -> None:
     from exporter.entries import read_entries
     from exporter.export import Samples, export

@@ -29,6 +29,10 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+QUICK = ("SwapEMAWeights", "TensorBoard")
+"""Those that keep most: the others are tried by `make test-full`."""
+
+
 def test_every_callback_is_tried() -> None:
     assert CASES.keys() == callbacks().keys()
 
@@ -86,9 +90,12 @@ def undisturbed(
 )
 @pytest.mark.parametrize(
     "undisturbed",
-    [*CASES.items(), ("SwapEMAWeights", {})],
+    [
+        pytest.param(case, id=case[0], marks=() if case[0] in QUICK else pytest.mark.full)
+        for case in CASES.items()
+    ]
+    + [pytest.param(("SwapEMAWeights", {}), id="SwapEMAWeights in validation", marks=pytest.mark.full)],
     indirect=True,
-    ids=[*CASES, "SwapEMAWeights in validation"],
 )
 def test_a_killed_run_ends_as_if_it_had_not_been(
     run, undisturbed, polls: int, killed, tmp_path: Path
