@@ -67,7 +67,7 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "series": {
         "AdaptiveAveragePooling1D": {"output_size": 3},
         "AdaptiveMaxPooling1D": {"output_size": 3},
-        "AveragePooling1D": {},
+        "AveragePooling1D": {"pool_size": 2},
         "MaxPooling1D": {},
         "GlobalAveragePooling1D": {},
         "GlobalMaxPooling1D": {},
@@ -90,7 +90,7 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "image": {
         "AdaptiveAveragePooling2D": {"output_size": 3},
         "AdaptiveMaxPooling2D": {"output_size": 3},
-        "AveragePooling2D": {},
+        "AveragePooling2D": {"pool_size": 2},
         "MaxPooling2D": {},
         "GlobalAveragePooling2D": {},
         "GlobalMaxPooling2D": {},
@@ -137,7 +137,7 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "volume": {
         "AdaptiveAveragePooling3D": {"output_size": 2},
         "AdaptiveMaxPooling3D": {"output_size": 2},
-        "AveragePooling3D": {},
+        "AveragePooling3D": {"pool_size": 2},
         "MaxPooling3D": {},
         "GlobalAveragePooling3D": {},
         "GlobalMaxPooling3D": {},
