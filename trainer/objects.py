@@ -153,15 +153,22 @@ def name_faults(value: str, section: str, at: Loc = ()) -> Iterator[Fault]:
         yield Fault(at, f"unknown {noun} {value!r}{nearest(value, valid)}")
 
 
-def completed(value: Any) -> Any:  # noqa: ANN401
-    """Fill in what Keras wants spelled out: modules, by which it finds nested classes, and some defaults."""
+def completed(value: Any, *sections: str) -> Any:  # noqa: ANN401
+    """Fill in what Keras wants spelled out: modules, by which it finds nested classes, and some defaults.
+
+    `sections` are those that a name is looked for in first: Identity is a layer and an initializer.
+    """
     if isinstance(value, (list, tuple)):
-        return [completed(child) for child in value]
+        return [completed(child, *sections) for child in value]
     if not isinstance(value, Mapping):
         return value
-    full = {key: completed(child) for key, child in value.items()}
+    full = {
+        key: completed(child, *(sections if key == "config" else _sections_of(key)))
+        for key, child in value.items()
+    }
     name = full.get("class_name")
-    entry = _entry(name, tuple(catalog().sections), full.get("module")) if isinstance(name, str) else None
+    every = tuple(dict.fromkeys((*sections, *catalog().sections)))
+    entry = _entry(name, every, full.get("module")) if isinstance(name, str) else None
     if entry is not None and name not in _PLAIN_OBJECTS:
         full["module"] = full.get("module") or entry.modules[0]
         defaults = {key: entry.arguments[key].default for key in entry.indexed} if entry.arguments else {}
@@ -236,6 +243,12 @@ def _argument_faults(entry: Entry, argument: Argument, value: Any, at: Loc) -> I
         yield from object_faults(value, "layers", "models", at=at)
     elif role is not None:
         yield from object_faults(value, role, at=at)
+
+
+def _sections_of(key: str) -> tuple[str, ...]:
+    """Say in which sections an argument's objects are looked for first."""
+    role = "layers" if key == "layers" else _role(key)
+    return () if role is None or role not in catalog().sections else (role,)
 
 
 def _role(name: str) -> str | None:

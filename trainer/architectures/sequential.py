@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 KIND = "sequential"
 # Layers that read numbers as positions: their input is of integers.
-_INTEGER_INPUT = frozenset({"Embedding", "IntegerLookup", "ReversibleEmbedding"})
+_INTEGER_INPUT = frozenset({"Embedding", "Hashing", "IntegerLookup", "ReversibleEmbedding"})
 
 
 def _layer(value: dict[str, Any]) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _deserialized(layer: dict[str, Any], index: int) -> keras.Layer:
     import keras
 
     try:
-        return keras.saving.deserialize_keras_object(completed(layer), safe_mode=True)
+        return keras.saving.deserialize_keras_object(completed(layer, "layers", "models"), safe_mode=True)
     except Exception as error:  # a constructor may raise anything for a value it refuses
         raise SpecUnbuildableError(str(error), location={"pointer": f"/model/layers/{index}"}) from error
 
