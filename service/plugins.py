@@ -57,7 +57,7 @@ def plugin_faults(model: Mapping[str, Any], workers: Sequence[Worker]) -> list[F
     known: dict[str, Any] = {}
     for worker in workers:
         known |= worker.capabilities.get("plugins", {})
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         valid = ", ".join(sorted(known)) or "none: FITSERVE_PLUGINS of the workers names no plugin"
         return [Fault("/model/name", f"no worker has a plugin {name!r}; there are {valid}")]
     validator = Draft202012Validator(known[name]["schema"])

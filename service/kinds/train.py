@@ -62,12 +62,15 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     staging = store.stage(_model(order), order.job_id, order.token)
     artifacts = _export(spec, trained, staging, observer, channel)
     artifacts += [_write_samples(trained, staging), *_write_records(trained, staging)]
-    # Enough to train it again from the store alone.
-    chosen = {**order.spec["compile"], "steps_per_execution": trained.steps_per_execution}
-    resolved = {**order.spec, "compile": chosen, "seed": order.seed}
-    (staging / EXTRA / "spec.json").write_text(json.dumps(resolved, indent=1))
+    (staging / EXTRA / "spec.json").write_text(json.dumps(resolved(order, trained), indent=1))
     manifest = store.seal(staging, _manifest(order, trained, artifacts, staging))
     return {"artifacts": [artifact["name"] for artifact in manifest.artifacts]}
+
+
+def resolved(order: Order, trained: Trained) -> dict[str, Any]:
+    """The spec with what was drawn and chosen for it: enough to train it again from the store alone."""
+    how = {**order.spec.get("compile", {}), "steps_per_execution": trained.steps_per_execution}
+    return {**order.spec, "compile": how, "seed": order.seed}
 
 
 def complete(claim: Claim, outcome: Mapping[str, Any], site: Site) -> bool:  # noqa: ARG001 - the manifest says it

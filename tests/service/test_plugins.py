@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from service.errors import SpecRefusedError
-from service.jobs import Kind
+from service.jobs import JobSpec, Kind
+from service.kinds.train import resolved
 from service.plugins import described
+from service.protocol import Order
 from service.records import Records
 from service.submission import new_training_job
 from tests.service.workbench import put_tiny
@@ -81,3 +84,16 @@ def test_plugins_are_described_without_being_imported_here() -> None:
 def test_plugins_that_can_not_be_loaded_leave_the_worker_without(tmp_path: Path) -> None:
     assert described(f"{tmp_path}/nowhere/") == {}
     assert described("no.such.module") == {}
+
+
+def test_a_name_that_is_no_text_is_refused_as_well(manned: Records) -> None:
+    assert "/model/name" in faults(manned, name=["towers"])
+
+
+def test_a_spec_without_compile_is_resolved_too() -> None:
+    """A plugin may compile its model itself."""
+    spec = body(name="gan")
+    order = Order("job_1", "train", 1, 1, spec, "tiny", 7, "", None, "/a", "/w", 0.0, {})
+    found = resolved(order, SimpleNamespace(steps_per_execution=4))
+    assert (found["seed"], found["compile"]) == (7, {"steps_per_execution": 4})
+    JobSpec.model_validate(found)
