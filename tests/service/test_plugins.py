@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
+from service.data import keep
 from service.errors import SpecRefusedError
-from service.jobs import JobSpec, Kind
+from service.jobs import JobSpec, Kind, NewJob, Status
 from service.kinds.train import resolved
 from service.plugins import described
 from service.protocol import Order
 from service.records import Records
+from service.settings import Settings
 from service.submission import new_training_job
-from tests.service.workbench import put_tiny
+from tests.acceptance.stack import wait_for
+from tests.service.workbench import put_tiny, working
 
 SAMPLES = Path(__file__).parents[2] / "deploy" / "plugins"
 SCHEMA = {
@@ -97,3 +100,25 @@ def test_a_spec_without_compile_is_resolved_too() -> None:
     found = resolved(order, SimpleNamespace(steps_per_execution=4))
     assert (found["seed"], found["compile"]) == (7, {"steps_per_execution": 4})
     JobSpec.model_validate(found)
+
+
+@pytest.mark.full
+def test_a_gan_goes_from_its_spec_to_a_version(local: Settings, own_records: Records, tmp_path: Path) -> None:
+    """Two optimizers, no label and no `compile`, through a worker and its children."""
+    data = tmp_path / "rows.csv"
+    rows = [f"{n % 7},{n % 5}" for n in range(64)]
+    data.write_text("\n".join(["a,b", *rows]))
+    with data.open("rb") as file:
+        stored = keep(local.data_root, iter([file.read()]), max_bytes=1 << 20)
+    own_records.datasets.create(
+        dataset_id="ds_rows", name="rows", digest=stored.digest, size_bytes=1, filename="rows.csv",
+        ingest=NewJob(kind=Kind.INGEST, spec={"filename": "rows.csv"}, dataset_digest=stored.digest),
+    )  # fmt: skip
+    spec = body(name="gan", args={"features": 2, "units": 4})
+    spec["data"] |= {"uri": "dataset://rows"}
+    with working(local.model_copy(update={"plugins": f"{SAMPLES}/"})):
+        wait_for(lambda: own_records.datasets.find("rows").status == "ready", 60)
+        job = own_records.jobs.create(new_training_job(spec, own_records))
+        wait_for(lambda: own_records.jobs.get(job.id).status.is_terminal, 120)
+    ended = own_records.jobs.get(job.id)
+    assert ended.status is Status.SUCCEEDED, ended.error
