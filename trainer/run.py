@@ -336,6 +336,8 @@ class Run:
         targets = rows.targets
         if len(targets) == 1:  # which may be called otherwise than the output
             targets = {next(iter(answers)): next(iter(targets.values()))}
+        # In the order of the outputs, which is that of a list of losses.
+        targets = {name: targets[name] for name in answers if name in targets}
         return judge(self._spec.compile, targets, answers)
 
     def _cast(self, samples: Samples) -> Samples:

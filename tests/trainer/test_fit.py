@@ -32,7 +32,12 @@ def test_a_table_is_learnt(breast_cancer_file, example, recorder, tmp_path):
     assert "val_auc" in trained.history
 
 
-def test_two_inputs_and_two_outputs_are_trained_by_name(run, tmp_path):
+@pytest.mark.parametrize(
+    "loss",
+    [{"total": "mse", "sign": "binary_crossentropy"}, ["mse", "binary_crossentropy"]],
+    ids=["named", "listed"],
+)
+def test_two_inputs_and_two_outputs_are_trained_by_name(run, tmp_path, loss):
     import keras
 
     left, right = keras.Input((3,), name="left"), keras.Input((2,), name="right")
@@ -49,11 +54,11 @@ def test_two_inputs_and_two_outputs_are_trained_by_name(run, tmp_path):
         "model": {"kind": "keras", "config": keras.Model([left, right], outputs).to_json()},
         "data": {
             "kind": "npz", "uri": "u", "features": {"left": "a", "right": "b"},
-            "label": {"total": "total", "sign": "sign"}, "validation_split": 0.25,
+            "label": {"sign": "sign", "total": "total"}, "validation_split": 0.25,
         },
         "compile": {
             "optimizer": {"class_name": "Adam", "config": {"learning_rate": 0.05}},
-            "loss": {"total": "mse", "sign": "binary_crossentropy"}, "metrics": {"sign": ["accuracy"]},
+            "loss": loss, "metrics": {"sign": ["accuracy"]},
         },
         "fit": {"epochs": 6},
     }  # fmt: skip
@@ -62,6 +67,8 @@ def test_two_inputs_and_two_outputs_are_trained_by_name(run, tmp_path):
 
     assert trained.metrics["last"]["val_sign_accuracy"] > 0.9
     assert set(trained.held_out.features) == {"left", "right"}
+    kinds = {name: found["kind"] for name, found in trained.judgement["outputs"].items()}
+    assert kinds == {"total": "numbers", "sign": "classes"}
     assert len(trained.held_out) == 100
 
 
