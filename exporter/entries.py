@@ -19,7 +19,7 @@ from exporter.format import AnyFormat, FormatOptions, Tolerance, formats
 
 RESERVED_NAMES = frozenset(
     {"weights", "manifest", "samples", "spec", "tf_serving_warmup_requests"}
-    | {"curves", "csv_log", "judgement", "tensorboard"}
+    | {"architecture", "curves", "csv_log", "judgement", "tensorboard"}
 )
 """What else lies beside the artifacts in a version's `assets.extra`."""
 

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import problems
 from service.auth import TokenFile
 from service.context import BearerToken, Context
+from service.evaluation import EvaluationBody
 from service.inspection import InspectBody
 from service.jobs import JobSpec
 from service.logs import configure_logs
@@ -60,7 +61,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     """FastAPI's document plus the bodies that their routes read themselves, to tell all errors."""
     if app.openapi_schema is None:
         document = FastAPI.openapi(app)
-        for model in (JobSpec, InspectBody):
+        for model in (JobSpec, InspectBody, EvaluationBody):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             document["components"]["schemas"] |= schema.pop("$defs", {})
             document["components"]["schemas"][model.__name__] = schema

@@ -1,17 +1,18 @@
-"""From a body to a row that describes a model: the shapes of its rows come from the data set it names."""
+"""From a body to a row that tells something of a spec without training it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from service.errors import Fault, SpecRefusedError
-from service.jobs import Kind, NewJob
+from service.jobs import Kind, Limits, NewJob
 from service.pointers import faults_of
 from service.records import Dataset, Records
-from service.submission import data_of, model_faults
+from service.submission import data_of, model_of, new_training_job
 from trainer.source import DataOptions
 from trainer.spec import Data, InspectSpec
 
@@ -29,7 +30,8 @@ def new_inspection(body: object, records: Records) -> NewJob:
         SpecRefusedError: with every error of the body, each with its JSON pointer.
     """
     dataset, faults = data_of(body, records.datasets)
-    faults += model_faults(body, records)
+    body, model_faults = model_of(body, records)
+    faults += model_faults
     try:
         asked = InspectBody.model_validate(body)
     except ValidationError as error:
@@ -44,6 +46,17 @@ def new_inspection(body: object, records: Records) -> NewJob:
         spec["inputs"] = _shapes(asked.data, dataset)
         spec.setdefault("batch_size", asked.data.pipeline.batch_size)
     return NewJob(kind=Kind.INSPECT, spec=spec)
+
+
+def new_validation(body: object, records: Records) -> NewJob:
+    """The row for a dry run of the training job that this body asks for.
+
+    Raises:
+        SpecRefusedError: as for the job itself.
+    """
+    asked = new_training_job(body, records)
+    # The dry run keeps to no limit of the job it is about, and publishes under no name.
+    return replace(asked, kind=Kind.VALIDATE, name=None, priority=0, labels={}, limits=Limits())
 
 
 def _shapes(data: DataOptions, dataset: Dataset) -> dict[str, list[int]]:

@@ -28,16 +28,20 @@ class Kind(StrEnum):
     """Fit, export, prove and publish one version."""
     INGEST = "ingest"
     """Read an upload once: its kind, schema and statistics."""
+    EVALUATE = "evaluate"
+    """Score a published version on a data set."""
     INSPECT = "inspect"
     """Say what a model is, layer by layer, without training it."""
+    VALIDATE = "validate"
+    """Try a training job dry: everything that can be told of it before training."""
 
     @property
     def slot(self) -> SlotKind:
         """The kind of slot that can run it."""
-        return SlotKind.DEVICE if self is Kind.TRAIN else SlotKind.SHORT
+        return SlotKind.DEVICE if self in LISTED_KINDS else SlotKind.SHORT
 
 
-LISTED_KINDS = (Kind.TRAIN,)
+LISTED_KINDS = (Kind.TRAIN, Kind.EVALUATE)
 """The kinds that GET /v1/jobs shows unless asked for others; a short row's answer is its result."""
 
 
@@ -91,6 +95,7 @@ class Phase(StrEnum):
     STARTING = "starting"
     LOADING_DATA = "loading_data"
     TRAINING = "training"
+    EVALUATING = "evaluating"
     EXPORTING = "exporting"
     VERIFYING = "verifying"
     PUBLISHING = "publishing"
@@ -138,7 +143,18 @@ class Limits(SpecModel):
     )
 
 
-class JobSpec(TrainSpec):
+class RowOptions(SpecModel):
+    """What every job that is listed can be given: bounds, a place in the queue, words to find it by."""
+
+    limits: Limits = Field(default_factory=Limits)
+    priority: int = Field(0, ge=-100, le=100, description="Larger goes first.")
+    labels: dict[
+        Annotated[str, StringConstraints(pattern=LABEL_KEY)],
+        Annotated[str, StringConstraints(pattern=LABEL_VALUE)],
+    ] = Field(default_factory=dict, max_length=32, description="Words of your own to find the job by.")
+
+
+class JobSpec(TrainSpec, RowOptions):
     """What somebody asks for with POST /v1/jobs: a training spec, the model's name, and what to export."""
 
     kind: Literal["train"] = Field("train", description="The kind of work.")
@@ -148,12 +164,6 @@ class JobSpec(TrainSpec):
     export: tuple[ExportEntry, ...] = Field(
         (), max_length=16, description="Artifacts to make and prove; saved_model is always made."
     )
-    limits: Limits = Field(default_factory=Limits)
-    priority: int = Field(0, ge=-100, le=100, description="Larger goes first.")
-    labels: dict[
-        Annotated[str, StringConstraints(pattern=LABEL_KEY)],
-        Annotated[str, StringConstraints(pattern=LABEL_VALUE)],
-    ] = Field(default_factory=dict, max_length=32, description="Words of your own to find the job by.")
 
     @field_validator("export")
     @classmethod

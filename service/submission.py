@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from service.bases import resolved
 from service.errors import Fault, SpecRefusedError
 from service.jobs import JobSpec, Kind, NewJob
 from service.plugins import plugin_faults
@@ -26,7 +27,8 @@ def new_training_job(body: object, records: Records) -> NewJob:
         SpecRefusedError: with every error of the body, each with its JSON pointer.
     """
     dataset, faults = data_of(body, records.datasets)
-    faults += model_faults(body, records)
+    body, model_faults = model_of(body, records)
+    faults += model_faults
     try:
         spec = JobSpec.model_validate(body)
     except ValidationError as error:
@@ -37,7 +39,7 @@ def new_training_job(body: object, records: Records) -> NewJob:
     assert dataset is not None
     return NewJob(
         kind=Kind.TRAIN,
-        spec=cast(Mapping[str, Any], body),  # as it was asked; defaults are the reader's
+        spec=cast(Mapping[str, Any], body),  # as it was asked, but a version with its number
         name=spec.name,
         priority=spec.priority,
         labels=spec.labels,
@@ -49,12 +51,17 @@ def new_training_job(body: object, records: Records) -> NewJob:
     )
 
 
-def model_faults(body: object, records: Records) -> list[Fault]:
-    """What is wrong with the body's model that only the records know: which plugins there are."""
+def model_of(body: object, records: Records) -> tuple[object, list[Fault]]:
+    """The body with its model resolved by what the records know, which versions and plugins there are.
+
+    And what is wrong with the model as far as only they can tell.
+    """
     model = body.get("model") if isinstance(body, Mapping) else None
-    if not isinstance(model, Mapping) or model.get("kind") != PLUGIN:
-        return []
-    return plugin_faults(model, records.workers.present())
+    if not isinstance(body, Mapping) or not isinstance(model, Mapping):
+        return body, []
+    if model.get("kind") == PLUGIN:
+        return body, plugin_faults(model, records.workers.present())
+    return resolved(body, records.versions)
 
 
 def data_of(body: object, datasets: DatasetRecords) -> tuple[Dataset | None, list[Fault]]:

@@ -155,6 +155,10 @@ class Store:
         ]
         return sorted({*changed, *(recorded.keys() - present.keys())})
 
+    def folder(self, model: str, number: int) -> Path:
+        """Return where a version of this number lies, or would."""
+        return self._version(model, number)
+
     def artifact(self, model: str, number: int, name: str) -> Path:
         """Return the file or folder of an artifact; the SavedModel's is the version itself.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
@@ -18,12 +21,30 @@ if TYPE_CHECKING:
 Shape = tuple[int | None, ...]
 PLUGIN = "plugin"
 """The kind whose models may bring their own loss, labels and optimizers."""
+VERSION = "version"
+"""The kind whose models start from a published version."""
 
 
 class ModelOptions(SpecModel):
     """What every model section has in common."""
 
     kind: str
+
+
+@dataclass(frozen=True)
+class Base:
+    """A published version to start from: its model section, which names no other version, and its weights.
+
+    `weights` is the file that Keras's `save_weights` wrote, None where only the model's form is asked for.
+    """
+
+    model: ModelOptions
+    weights: Path | None
+
+    @staticmethod
+    def of(section: Mapping[str, Any], weights: Path | None) -> Base:
+        """Read the model section that `recorded` wrote."""
+        return Base(architectures()[section["kind"]].Options.model_validate(section), weights)
 
 
 @dataclass(frozen=True)
@@ -42,10 +63,15 @@ class Architecture(Protocol):
     Options: type[ModelOptions]
 
     @staticmethod
-    def build(options: Any, rows: Mapping[str, Shape] | None) -> keras.Model:  # noqa: ANN401  # its own Options
+    def build(
+        options: Any,  # noqa: ANN401  # its own Options
+        rows: Mapping[str, Shape] | None,
+        base: Base | None = None,
+    ) -> keras.Model:
         """Build the model for inputs of these names and row shapes; SpecUnbuildableError names the layer.
 
-        Where nobody knows the rows, as far as the options themselves say the shapes.
+        Where nobody knows the rows, as far as the options themselves say the shapes. `base` is the version
+        that the options name, if they name one.
         """
 
 
@@ -56,18 +82,53 @@ def architectures() -> dict[str, Architecture]:
     return {kind: cast("Architecture", module) for kind, module in found.items()}
 
 
-def build(options: ModelOptions, rows: Mapping[str, Shape] | None) -> keras.Model:
+def build(options: ModelOptions, rows: Mapping[str, Shape] | None, base: Base | None = None) -> keras.Model:
     """Build the model a spec describes for data whose rows have these shapes, by input name.
 
-    Without them it is as far built as its own description goes.
+    Without them it is as far built as its own description goes. `base` is the version it starts from, where
+    the spec names one.
 
     Raises:
         SpecUnbuildableError: Keras refuses the description, or it doesn't take these inputs.
     """
-    model = architectures()[options.kind].build(options, rows)
+    model = architectures()[options.kind].build(options, rows, base)
     if rows is not None:
         _match(model, rows)
     return model
+
+
+def restored(base: Base, rows: Mapping[str, Shape] | None) -> keras.Model:
+    """Build a version's model as it was published, with its weights where their file is known.
+
+    Raises:
+        SpecUnbuildableError: it can't be built any more, or the weights aren't those of this model.
+    """
+    model = build(base.model, rows)
+    if base.weights is None:
+        return model
+    try:
+        with warnings.catch_warnings():
+            # Keras leaves what it finds no values for as it was drawn, and says so by the way.
+            warnings.filterwarnings("error", message="Skipping nested container")
+            model.load_weights(base.weights)
+    except (OSError, ValueError, UserWarning) as error:
+        raise SpecUnbuildableError(
+            f"its weights can't be put into the model: {error}",
+            remedy="A plugin that has changed since builds another model: install the one of that version.",
+            location={"pointer": "/model/version"},
+        ) from error
+    return model
+
+
+def recorded(options: ModelOptions, model: keras.Model, base: Base | None) -> dict[str, Any]:
+    """Return the model section from which the model can be built again with nothing else at hand, JSON.
+
+    A graph of layers is Keras's own document of it; what a plugin built needs the plugin.
+    """
+    origin = options if base is None else base.model
+    if origin.kind == PLUGIN:
+        return origin.model_dump(mode="json")
+    return {"kind": "keras", "config": json.loads(model.to_json())}
 
 
 # What a subclassed model was first called with, and what it answered: Keras keeps no such record.

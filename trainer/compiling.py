@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -114,6 +114,35 @@ def optimizer_of(options: CompileOptions) -> keras.optimizers.Optimizer:
         return keras.optimizers.get(completed(options.optimizer))
     except (ValueError, TypeError, NotImplementedError) as error:
         raise SpecUnbuildableError(str(error), location={"pointer": "/compile/optimizer"}) from error
+
+
+def compile_errors(options: CompileOptions) -> list[SpecUnbuildableError]:
+    """Return what Keras refuses of the optimizer, each loss and each metric, every one of them."""
+    import keras
+
+    found = []
+    try:
+        optimizer_of(options)
+    except SpecUnbuildableError as error:
+        found.append(error)
+    for field, make in (("loss", keras.losses.get), ("metrics", _metric), ("weighted_metrics", _metric)):
+        for pointer, value in _leaves(getattr(options, field), f"/compile/{field}"):
+            try:
+                make(completed(value) if isinstance(value, Mapping) else value)
+            except (ValueError, TypeError, NotImplementedError) as error:
+                found.append(SpecUnbuildableError(str(error), location={"pointer": pointer}))
+    return found
+
+
+def _leaves(value: Any, pointer: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401  # nested as specs nest
+    if isinstance(value, (list, tuple)):
+        for index, child in enumerate(value):
+            yield from _leaves(child, f"{pointer}/{index}")
+    elif isinstance(value, Mapping) and "class_name" not in value:
+        for key, child in value.items():
+            yield from _leaves(child, f"{pointer}/{key}")
+    elif value is not None:
+        yield pointer, value
 
 
 def compile_model(model: keras.Model, options: CompileOptions) -> None:

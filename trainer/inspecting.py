@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from trainer.architecture import ModelOptions, Shape, build
+from trainer.architecture import Base, ModelOptions, Shape, build
 from trainer.compiling import CompileOptions, optimizer_of
 
 if TYPE_CHECKING:
@@ -25,27 +26,62 @@ _KEPT_A_STEP = {"LSTM": 10, "GRU": 8, "SimpleRNN": 3}
 _MADE_IN_UPDATE = 2
 
 
-def inspect(
+@dataclass(frozen=True)
+class Sketch:
+    """A model of which every shape is known and no value was made, and the optimizer that would train it."""
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer | None
+
+    @property
+    def kept_bytes(self) -> int:
+        """What training keeps of it from the first step to the last: weights, gradients, optimizer slots."""
+        slots = [] if self.optimizer is None else self.optimizer.variables
+        return sum(map(_bytes, (self.model.variables, self.model.trainable_variables, slots)))
+
+
+def sketch(
     options: ModelOptions,
     rows: Mapping[str, Shape] | None,
     *,
     how: CompileOptions | None = None,
-    batch_size: int = 32,
-) -> dict[str, Any]:
-    """Describe a model, JSON; `rows` are the shapes of one row by input name, or None if nobody knows them.
-
-    No weight is made, however many there are. The bytes of training are an estimate of its peak beside the
-    process itself and the data: weights, gradients, the optimizer's slots and what it makes in an update, and
-    what layers keep of a batch.
+    base: Base | None = None,
+) -> Sketch:
+    """Build a model without its weights, however many there are; `rows` as `inspect` takes them.
 
     Raises:
         SpecUnbuildableError: Keras refuses the description.
     """
     optimizer = None if how is None else optimizer_of(how)
     with _without_values():
-        model = build(options, rows)
+        model = build(options, rows, None if base is None else replace(base, weights=None))
         if optimizer is not None and model.built:
             _build(optimizer, model.trainable_variables)
+    return Sketch(model, optimizer)
+
+
+def inspect(
+    options: ModelOptions,
+    rows: Mapping[str, Shape] | None,
+    *,
+    how: CompileOptions | None = None,
+    batch_size: int = 32,
+    base: Base | None = None,
+) -> dict[str, Any]:
+    """Describe a model, JSON; `rows` are the shapes of one row by input name, or None if nobody knows them.
+
+    `base` is the version that it starts from, if any. See `sketch` and `describe`.
+    """
+    return describe(sketch(options, rows, how=how, base=base), batch_size)
+
+
+def describe(sketched: Sketch, batch_size: int) -> dict[str, Any]:
+    """Describe a sketched model, JSON.
+
+    The bytes of training are an estimate of its peak beside the process itself and the data: weights,
+    gradients, the optimizer's slots and what it makes in an update, and what layers keep of a batch.
+    """
+    model, optimizer = sketched.model, sketched.optimizer
     layers = [_described(layer) for layer in model.layers]
     described = {"class_name": type(model).__name__, "built": bool(model.built), "layers": layers}
     if not model.built:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,12 @@ from trainer.architecture import TensorInfo, inputs_of, outputs_of
 from trainer.callback import CallbackContext, artifact, best_weights, callbacks, close
 from trainer.environment import Environment
 from trainer.explaining import explained
-from trainer.judging import judge
 from trainer.observer import Observer
 from trainer.pace import Pace
 from trainer.pipeline import Pipeline, evaluation_dataset, training_dataset
 from trainer.precision import Precision, compute_in
 from trainer.resume import Checkpoint, Checkpoints
+from trainer.rows import cast, judged
 from trainer.source import Samples, Splits
 from trainer.spec import CallbackSpec, ExportWeights, TrainSpec
 from trainer.variables import agree, arrays_of, optimizers_of, put_back, variables_of
@@ -304,7 +304,8 @@ class Run:
         history = self._watch.history
         best = self._watch.best_epoch
         part, held_out = next((name, part) for name, part in self._splits.by_use() if part is not None)
-        held_out = self._cast(held_out.take(slice(HELD_OUT_ROWS)))
+        held_out = cast(self._model, held_out.take(slice(HELD_OUT_ROWS)))
+        judgement = judged(self._model, self._spec.compile, held_out, self._spec.data.pipeline.batch_size)
         representative = self._splits.train.take(slice(REPRESENTATIVE_ROWS))
         return Trained(
             model=self._model,
@@ -314,37 +315,13 @@ class Run:
             inputs=inputs_of(self._model),
             outputs=outputs_of(self._model),
             held_out=held_out,
-            representative=self._cast(representative).features,
+            representative=cast(self._model, representative).features,
             epochs_run=self._watch.epoch,
             resumed_from=None if newest is None else newest.epoch,
             steps_per_execution=self._pace.at(self._spec.fit.epochs - 1),
-            judgement={"part": part, "rows": len(held_out), "outputs": self._judge(held_out)},
+            judgement={"part": part, "rows": len(held_out), "outputs": judgement},
             files=dict(filter(None, (artifact(kept.module, kept.callback) for kept in self._kept))),
         )
-
-    def _judge(self, rows: Samples) -> dict[str, Any]:
-        """Say how the model does on these rows, by output."""
-        features = rows.features
-        answers = self._model.predict(
-            features if len(features) > 1 else next(iter(features.values())),
-            batch_size=self._spec.data.pipeline.batch_size,
-            verbose=0,
-        )
-        if not isinstance(answers, Mapping):
-            names = [info.name for info in outputs_of(self._model)]
-            answers = dict(zip(names, answers if isinstance(answers, list) else [answers], strict=True))
-        targets = rows.targets
-        if len(targets) == 1:  # which may be called otherwise than the output
-            targets = {next(iter(answers)): next(iter(targets.values()))}
-        # In the order of the outputs, which is that of a list of losses.
-        targets = {name: targets[name] for name in answers if name in targets}
-        return judge(self._spec.compile, targets, answers)
-
-    def _cast(self, samples: Samples) -> Samples:
-        features = {
-            name: array.astype(self._dtypes[name], copy=False) for name, array in samples.features.items()
-        }
-        return replace(samples, features=features)
 
 
 def _keeps_best(callback: CallbackSpec) -> bool:

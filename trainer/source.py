@@ -126,6 +126,11 @@ class Samples:
     def __len__(self) -> int:
         return len(next(iter(self.features.values())))
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of one row of each input."""
+        return {name: array.shape[1:] for name, array in self.features.items()}
+
     def take(self, rows: np.ndarray | slice) -> Samples:
         """Return these rows only."""
         return Samples(

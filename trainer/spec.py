@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from trainer.architecture import PLUGIN, ModelOptions, architectures
+from trainer.architecture import PLUGIN, VERSION, ModelOptions, architectures
 from trainer.callback import CallbackOptions, callbacks
 from trainer.compiling import CompileOptions
 from trainer.forms import (
@@ -40,6 +40,7 @@ __all__ = [
     "CheckpointOptions",
     "CompileOptions",
     "DataOptions",
+    "EvaluateSpec",
     "ExportWeights",
     "FitOptions",
     "InspectSpec",
@@ -167,6 +168,13 @@ class InspectSpec(SpecModel):
     batch_size: Annotated[Count, Field(le=1 << 20)] = 32
 
 
+class EvaluateSpec(SpecModel):
+    """A published model to be scored: on which rows, by which loss and metrics."""
+
+    data: Data
+    compile: CompileOptions = CompileOptions()
+
+
 class TrainSpec(SpecModel):
     """Everything training depends on; the service adds what a job is about (name, exports, limits)."""
 
@@ -181,9 +189,9 @@ class TrainSpec(SpecModel):
 
     @classmethod
     def lacking(cls, value: Mapping[str, Any]) -> Iterator[Fault]:
-        """Only a plugin may bring its own loss, labels and optimizer."""
+        """Only a plugin may bring its own loss, labels and optimizer; a version may come from one."""
         model, how, data = (value.get(name) for name in ("model", "compile", "data"))
-        if isinstance(model, Mapping) and model.get("kind") == PLUGIN:
+        if isinstance(model, Mapping) and model.get("kind") in (PLUGIN, VERSION):
             return
         if "compile" not in value:
             yield Fault(("compile",), "missing", "missing")

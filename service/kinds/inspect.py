@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.bases import base_folder, base_of
 from service.jobs import Job, Status
 from service.kind import Channel, Site
 from service.protocol import Order
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
     from service.records import Claim
 
 
-def prepare(job: Job, site: Site) -> Mapping[str, Any]:  # noqa: ARG001 - the contract of kinds
-    """Its spec says all."""
-    return {}
+def prepare(job: Job, site: Site) -> Mapping[str, Any]:
+    """Where the version lies that the model starts from, if it does."""
+    return base_folder(job, site.store)
 
 
 def warm_up() -> None:
@@ -34,7 +35,8 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:  # noqa: ARG001 - 
 
     spec = InspectSpec.model_validate(order.spec)
     rows = None if spec.inputs is None else {name: tuple(shape) for name, shape in spec.inputs.items()}
-    return inspect(spec.model, rows, how=spec.compile, batch_size=spec.batch_size)
+    base = base_of(order.details)
+    return inspect(spec.model, rows, how=spec.compile, batch_size=spec.batch_size, base=base)
 
 
 def complete(claim: Claim, outcome: Mapping[str, Any], site: Site) -> bool:

@@ -15,14 +15,17 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.bases import ARTIFACT, FILE, base_folder, base_of
 from service.data import dataset_file
 from service.jobs import EventKind, Job, JobSpec, Status
 from service.kind import Cancelled, Channel, Interrupted, Site
+from service.memory import room_bytes
 from service.protocol import Order
 from service.served import announce
 from service.slots import LOGICAL_CPUS, TPU
 from serving.manifest import Manifest
 from serving.store import Store
+from trainer.architecture import Base, recorded
 from trainer.observer import EpochEnd, Interruption, Progress
 from trainer.resume import Checkpoints
 
@@ -42,6 +45,7 @@ def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     return {
         "data_file": str(dataset_file(site.settings.data_root, job.dataset_digest)),
         "store_root": str(site.settings.store_root),
+        **base_folder(job, site.store),
     }
 
 
@@ -57,12 +61,19 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     """Train, export and prove in this process, and leave the sealed version in its staging folder."""
     spec = JobSpec.model_validate(order.spec)
     observer = _Observer(channel)
-    trained = _train(spec, order, observer)
+    base = base_of(order.details)
+    trained = _train(spec, order, observer, base)
     store = Store(Path(order.details["store_root"]))
     staging = store.stage(_model(order), order.job_id, order.token)
     artifacts = _export(spec, trained, staging, observer, channel)
-    artifacts += [_write_samples(trained, staging), *_write_records(trained, staging)]
-    (staging / EXTRA / "spec.json").write_text(json.dumps(resolved(order, trained), indent=1))
+    section = recorded(spec.model, trained.model, base)
+    artifacts += [
+        _write_samples(trained, staging),
+        *_write_records(trained, staging),
+        _write_document("judgement", trained.judgement, staging),
+        _write_document("spec", resolved(order, trained), staging),
+        _write_document(ARTIFACT, section, staging, FILE.name, kind=section["kind"]),
+    ]
     manifest = store.seal(staging, _manifest(order, trained, artifacts, staging))
     return {"artifacts": [artifact["name"] for artifact in manifest.artifacts]}
 
@@ -176,7 +187,7 @@ class _Observer:
         return datetime.fromtimestamp(end, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _train(spec: JobSpec, order: Order, observer: _Observer) -> Trained:
+def _train(spec: JobSpec, order: Order, observer: _Observer, base: Base | None) -> Trained:
     from trainer import errors
     from trainer.fit import fit
     from trainer.strategy import Devices
@@ -190,6 +201,8 @@ def _train(spec: JobSpec, order: Order, observer: _Observer) -> Trained:
             seed=order.seed,
             observer=observer,
             devices=Devices(cpus=int(os.environ.get(LOGICAL_CPUS) or 1), tpu=TPU in os.environ),
+            base=base,
+            memory_bytes=room_bytes(spec.limits.memory_bytes),
         )
     except errors.Cancelled as error:
         raise Cancelled from error
@@ -254,7 +267,7 @@ def _write_samples(trained: Trained, staging: Path) -> dict[str, Any]:
 
 
 def _write_records(trained: Trained, staging: Path) -> Iterator[dict[str, Any]]:
-    """Keep what training told: the learning curves, how the model does on held-out rows, callbacks' files."""
+    """Keep what training told: the learning curves, and callbacks' files."""
     extra = staging / EXTRA
     with (extra / "curves.csv").open("w", newline="") as file:
         table = csv.writer(file)
@@ -262,8 +275,6 @@ def _write_records(trained: Trained, staging: Path) -> Iterator[dict[str, Any]]:
         columns = itertools.zip_longest(*trained.history.values(), fillvalue="")
         table.writerows([epoch, *row] for epoch, row in enumerate(columns, start=1))
     yield _record("curves", "csv", "curves.csv")
-    (extra / "judgement.json").write_text(json.dumps(trained.judgement))
-    yield _record("judgement", "json", "judgement.json")
     for name, written in trained.files.items():
         target = extra / f"{name}{written.suffix if written.is_file() else ''}"
         if written.is_file():
@@ -273,8 +284,16 @@ def _write_records(trained: Trained, staging: Path) -> Iterator[dict[str, Any]]:
         yield _record(name, "csv" if written.suffix == ".csv" else name, target.name)
 
 
-def _record(name: str, format_: str, file: str) -> dict[str, Any]:
-    return {"name": name, "format": format_, "path": f"{EXTRA}/{file}", "options": {}}
+def _write_document(
+    name: str, document: Mapping[str, Any], staging: Path, file: str | None = None, **options: str
+) -> dict[str, Any]:
+    file = file or f"{name}.json"
+    (staging / EXTRA / file).write_text(json.dumps(document, indent=1))
+    return _record(name, "json", file, **options)
+
+
+def _record(name: str, format_: str, file: str, **options: str) -> dict[str, Any]:
+    return {"name": name, "format": format_, "path": f"{EXTRA}/{file}", "options": options}
 
 
 def _manifest(
@@ -287,7 +306,7 @@ def _manifest(
         job_id=order.job_id,
         spec_digest=order.spec_digest,
         data_digest=order.dataset_digest or "",
-        metrics=trained.metrics,
+        metrics={**trained.metrics, "epochs": trained.epochs_run, "best_epoch": trained.best_epoch},
         signature={name: signature.to_json() for name, signature in signature_of(staging).items()},
         libraries={name: installed_version(name) for name in LIBRARIES},
         artifacts=artifacts,

@@ -117,6 +117,18 @@ class VersionRecords:
             row = connection.execute(query).first()
             return _version(row) if row else None
 
+    def latest(self, model: str) -> PublishedVersion | None:
+        """The published version with the highest number, or None."""
+        query = (
+            select(versions)
+            .where(versions.c.model == model, versions.c.status == "published")
+            .order_by(versions.c.number.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).first()
+            return _version(row) if row else None
+
     def of_model(self, model: str) -> list[PublishedVersion]:
         """All published versions of a model, newest first."""
         query = (

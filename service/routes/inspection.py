@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -14,11 +14,12 @@ from service.bodies import JobBody, job_body
 from service.context import Context, Here
 from service.documents import read_document
 from service.errors import Fault, NotFoundError, SpecRefusedError
-from service.inspection import new_inspection
-from service.jobs import Job, Status
+from service.inspection import new_inspection, new_validation
+from service.jobs import Job, NewJob, Status
 from service.problems import responses
+from service.records import Records
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["dry runs"])
 WAIT_S = 30.0
 LOOK_EVERY_S = 0.05
 
@@ -39,8 +40,39 @@ async def inspect_model(request: Request, response: Response, here: Here) -> dic
 
     The answer waits up to 30 s for a worker, and is 202 with the row's address after that.
     """
-    raw = await request.body()
-    job = await asyncio.to_thread(_submit, here, raw)
+    return await _answered(await request.body(), new_inspection, response, here)
+
+
+@router.post(
+    "/jobs:validate",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}}},
+        }
+    },
+    responses=responses(HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
+    | {202: {"model": JobBody, "description": "Still at it: its `result` will tell."}},
+)
+async def validate_job(request: Request, response: Response, here: Here) -> dict[str, Any]:
+    """Try a training job dry: its data are read, its model is built without weights, nothing is trained.
+
+    200 tells the model, the rows of each part, feasible exports and warnings; 422 tells every error at once,
+    those that training itself would have met included. It waits as the inspection of a model does.
+    """
+    answer = await _answered(await request.body(), new_validation, response, here)
+    if response.status_code == HTTPStatus.ACCEPTED:
+        return answer
+    if answer["faults"]:
+        raise SpecRefusedError([Fault(each["pointer"], each["detail"]) for each in answer["faults"]])
+    return {name: answer[name] for name in ("rows", "model", "exports", "warnings")}
+
+
+async def _answered(
+    raw: bytes, new: Callable[[object, Records], NewJob], response: Response, here: Context
+) -> dict[str, Any]:
+    """Submit a short row and wait for its result; 202 and where to look after a while."""
+    job = await asyncio.to_thread(_submit, here, raw, new)
     until = time.monotonic() + WAIT_S
     while not job.status.is_terminal and time.monotonic() < until and not here.closing.is_set():
         await asyncio.sleep(LOOK_EVERY_S)
@@ -55,8 +87,8 @@ async def inspect_model(request: Request, response: Response, here: Here) -> dic
     return job_body(job, [], None).model_dump()
 
 
-def _submit(here: Context, raw: bytes) -> Job:
-    job, _place = here.records.jobs.submit(new_inspection(read_document(raw), here.records))
+def _submit(here: Context, raw: bytes, new: Callable[[object, Records], NewJob]) -> Job:
+    job, _place = here.records.jobs.submit(new(read_document(raw), here.records))
     here.ringer.ask(job.id)
     return job
 

@@ -14,17 +14,22 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from service.bodies import (
+    JobBody,
     ModelBody,
     Page,
     ServingBody,
     VersionBody,
     cursor_of,
     iso,
+    job_body,
     name_after,
     version_body,
 )
 from service.context import Context, Here
+from service.documents import read_document
 from service.errors import NotFoundError, ServingUnavailableError
+from service.evaluation import new_evaluation
+from service.jobs import Status, Transition
 from service.problems import responses
 from service.records import PublishedVersion
 from service.routes.addresses import Label, ModelName, VersionNumber
@@ -99,6 +104,37 @@ def download(model: ModelName, number: VersionNumber, name: str, here: Here) -> 
         return FileResponse(path, headers=headers, filename=path.name, media_type="application/octet-stream")
     headers["Content-Disposition"] = f'attachment; filename="{model}-{number}-{name}.tar"'
     return StreamingResponse(_tar(path), headers=headers, media_type="application/x-tar")
+
+
+@router.post(
+    "/models/{model}/versions/{number}/evaluations",
+    status_code=202,
+    response_model=JobBody,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/EvaluationBody"}}},
+        }
+    },
+    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY),
+)
+async def evaluate_version(
+    model: ModelName, number: VersionNumber, request: Request, response: Response, here: Here
+) -> JobBody:
+    """Score the version on a data set: a job, whose `result` has rows, metrics and how each output errs."""
+    raw = await request.body()
+    job = await asyncio.to_thread(_evaluate, here, model, number, raw)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    response.headers["Retry-After"] = "1"
+    return job
+
+
+def _evaluate(here: Context, model: str, number: int, raw: bytes) -> JobBody:
+    version = _found(here, model, number)
+    new = new_evaluation(read_document(raw), version, here.records, here.store)
+    job, place = here.records.jobs.submit(new)
+    here.ringer.ask(job.id)
+    return job_body(job, [Transition(Status.QUEUED, 0, "", job.created_at)], place)
 
 
 @router.post("/models/{model}:predict", response_model=None, responses=PREDICT)

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -55,6 +56,8 @@ def test_a_tabular_job_trains_on_a_csv_and_is_published(tabular) -> None:
     assert tabular.status == "succeeded", tabular.error
     assert tabular.raw["metrics"]["test"]["accuracy"] >= 0.92
     assert tabular.raw["result"]["version"] == 1
+    epochs = tabular.raw["metrics"]["epochs"]
+    assert 1 <= tabular.raw["metrics"]["best_epoch"] <= epochs <= tabular.raw["spec"]["fit"]["epochs"]
     moves = [move["status"] for move in tabular.raw["transitions"]]
     assert moves == ["queued", "running", "succeeded"]
     for artifact in tabular.raw["result"]["artifacts"]:
@@ -106,6 +109,61 @@ def test_an_artifact_has_the_digest_of_its_manifest_and_a_tar_is_the_same_each_t
         answer = httpx.get(url, headers={"Authorization": f"Bearer {stack.token}"})
         assert answer.headers["ETag"] == f'"{digest}"'
         assert hashlib.sha256(answer.content).hexdigest() == digest, name
+
+
+def test_a_version_is_scored_again_on_its_own_test_rows_and_on_all(
+    client: Client, stack: RunningStack, tabular, data: Path, tmp_path: Path
+) -> None:
+    def scored(dataset: str) -> dict[str, Any]:
+        answer = asked(stack, "/models/breast-cancer/versions/1/evaluations", data={"uri": dataset})
+        assert answer.status_code == 202, answer.text
+        job = client.wait(answer.json()["id"], timeout_s=60)
+        assert job.status == "succeeded", job.error
+        return job.raw["result"]
+
+    everything = scored("dataset://breast-cancer")
+    assert (everything["model"], everything["version"], everything["rows"]) == ("breast-cancer", 1, 569)
+    judgement = json.loads(
+        client.download("breast-cancer", 1, "judgement", tmp_path / "judgement").read_text()
+    )
+    assert everything["outputs"].keys() == judgement["outputs"].keys()
+    assert everything["metrics"]["accuracy"] >= 0.92
+    jobs = client.jobs(model="breast-cancer", kind="evaluate")
+    assert [job.raw["result"]["rows"] for job in jobs] == [569]
+
+
+def test_a_version_is_fine_tuned_into_another_model(client: Client, tabular) -> None:
+    head = [{"class_name": "Dense", "config": {"units": 1, "activation": "sigmoid"}}]
+    spec = example("breast_cancer", name="tuned", export=[], fit={"epochs": 2})
+    spec["model"] = {"kind": "version", "name": "breast-cancer", "freeze": "*", "head": head}
+    tuned = client.wait(client.submit(spec).id, timeout_s=120)
+    assert tuned.status == "succeeded", tuned.error
+    assert tuned.raw["spec"]["model"]["version"] == 1
+    assert client.version("tuned", 1, wait_s=30).serving.state == "AVAILABLE"
+
+
+def test_a_dry_run_answers_as_the_job_would_and_with_every_fault(stack: RunningStack, breast_cancer) -> None:
+    sound = asked(stack, "/jobs:validate", **example("breast_cancer"))
+    assert sound.status_code == 200, sound.text
+    told = sound.json()
+    assert sum(told["rows"].values()) == 569
+    assert told["model"]["parameters"] > 0
+    assert [(each["name"], each["feasible"]) for each in told["exports"]][:2] == [
+        ("saved_model", True),
+        ("tflite", True),
+    ]
+    assert told["warnings"] == []
+    wrong = example("breast_cancer")
+    wrong["compile"] = {"optimizer": "adam", "loss": "categorical_crossentropy"}
+    wrong["fit"]["class_weight"] = {"2": 1.0}
+    refused = asked(stack, "/jobs:validate", **wrong)
+    assert refused.status_code == 422
+    assert [error["pointer"] for error in refused.json()["errors"]] == ["/data/label", "/fit/class_weight/2"]
+
+
+def asked(stack: RunningStack, path: str, **body: Any) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {stack.token}"}
+    return httpx.post(f"{stack.addresses.api}/v1{path}", headers=headers, json=body, timeout=60)
 
 
 def test_a_version_says_how_it_was_trained_and_how_it_does(client: Client, tabular, tmp_path: Path) -> None:

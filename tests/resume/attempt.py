@@ -101,6 +101,7 @@ def main() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     from trainer.fit import fit
     from trainer.spec import TrainSpec
+    from trainer.strategy import Devices
 
     watch_steps(order["steps"], Path(order["log"]), kill)
     if kill.get("on") == "checkpoint":
@@ -113,6 +114,7 @@ def main() -> None:
         workdir=Path(order["workdir"]),
         seed=spec.seed or 0,
         observer=observer,
+        devices=Devices(cpus=order["cpus"]),
     )
     variables = [
         [variable.path, str(variable.dtype), hashlib.sha256(variable.numpy().tobytes()).hexdigest()]

@@ -15,12 +15,13 @@ CHECKPOINT_EVERY = 7
 
 @dataclass(frozen=True)
 class Case:
-    """A model's spec, its data file, and the batches of one of its epochs."""
+    """A model's spec, its data file, the batches of one of its epochs, and the CPU devices it has."""
 
     name: str
     spec: dict[str, Any]
     data_file: Path
     steps: int
+    cpus: int = 1
 
 
 def cases(folder: Path) -> list[Case]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.resume.cases import Case
+from trainer.plugin import VARIABLE
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,6 +104,7 @@ def run(case: Case, folder: Path, kills: Sequence[Kill] = ()) -> Outcome:
             "spec": case.spec,
             "data_file": str(case.data_file),
             "steps": case.steps,
+            "cpus": case.cpus,
             "workdir": str(folder / "work"),
             "log": str(log),
             "result": str(result),
@@ -113,6 +116,7 @@ def run(case: Case, folder: Path, kills: Sequence[Kill] = ()) -> Outcome:
         done = subprocess.run(
             [sys.executable, "-m", "tests.resume.attempt", str(order_file)],
             cwd=ROOT,
+            env={**os.environ, VARIABLE: str(ROOT / "deploy" / "plugins")},
             capture_output=True,
             text=True,
             check=False,

@@ -160,12 +160,17 @@ def images_body(images_document) -> dict[str, Any]:
 def run(tmp_path, images_file, recorder):
     """Fit a body on the images in a work folder of its own, unless told otherwise."""
 
-    def run(body, observer=None, data_file=images_file):
+    def run(body, observer=None, data_file=images_file, **options):
         from trainer.fit import fit
 
         spec = TrainSpec.model_validate(body)
         return fit(
-            spec, data_file=data_file, workdir=tmp_path / "work", seed=11, observer=observer or recorder()
+            spec,
+            data_file=data_file,
+            workdir=tmp_path / "work",
+            seed=11,
+            observer=observer or recorder(),
+            **options,
         )
 
     return run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from trainer.architecture import ModelOptions, Shape
+from trainer.architecture import Base, ModelOptions, Shape
 from trainer.errors import SpecUnbuildableError
 from trainer.forms import Fault, invalid
 from trainer.objects import completed, object_faults, size_faults
@@ -43,7 +43,7 @@ class Options(ModelOptions):
     config: Annotated[dict[str, Any], BeforeValidator(_document)]
 
 
-def build(options: Options, rows: Mapping[str, Shape] | None) -> keras.Model:
+def build(options: Options, rows: Mapping[str, Shape] | None, base: Base | None = None) -> keras.Model:  # noqa: ARG001
     """Deserialize the document; a Sequential without an input is built on the data's rows."""
     import keras
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from trainer.architecture import PLUGIN, ModelOptions, Shape, declare
+from trainer.architecture import PLUGIN, Base, ModelOptions, Shape, declare
 from trainer.errors import SpecUnbuildableError
 from trainer.forms import invalid, nearest
 from trainer.objects import size_faults
@@ -32,7 +32,7 @@ class Options(ModelOptions):
     args: Annotated[dict[str, Any], AfterValidator(_data)] = Field(default_factory=dict)
 
 
-def build(options: Options, rows: Mapping[str, Shape] | None) -> keras.Model:
+def build(options: Options, rows: Mapping[str, Shape] | None, base: Base | None = None) -> keras.Model:  # noqa: ARG001
     """Have the plugin build the model, and call it once on symbols so that it has its weights."""
     import keras
 

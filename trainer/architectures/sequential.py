@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator
-
-from trainer.architecture import ModelOptions, Shape, check_shape
+from trainer.architecture import Base, ModelOptions, Shape, check_shape
+from trainer.chain import Layer, made
 from trainer.errors import SpecUnbuildableError
-from trainer.forms import Count, at_least, invalid
-from trainer.objects import completed, object_faults, size_faults
+from trainer.forms import Count, at_least
 
 if TYPE_CHECKING:
     import keras
@@ -18,16 +16,6 @@ if TYPE_CHECKING:
 KIND = "sequential"
 # Layers that read numbers as positions: their input is of integers.
 _INTEGER_INPUT = frozenset({"Embedding", "Hashing", "IntegerLookup", "ReversibleEmbedding"})
-
-
-def _layer(value: dict[str, Any]) -> dict[str, Any]:
-    faults = size_faults(value) or list(object_faults(value, "layers", "models"))
-    if faults:
-        raise invalid("layer", faults, value)
-    return value
-
-
-Layer = Annotated[dict[str, Any], AfterValidator(_layer)]
 
 
 class Options(ModelOptions):
@@ -38,7 +26,7 @@ class Options(ModelOptions):
     input_shape: tuple[Count | None, ...] | None = None
 
 
-def build(options: Options, rows: Mapping[str, Shape] | None) -> keras.Model:
+def build(options: Options, rows: Mapping[str, Shape] | None, base: Base | None = None) -> keras.Model:  # noqa: ARG001
     """Build the chain on one input, named as the data name it."""
     if rows is None:
         return _alone(options)
@@ -71,7 +59,7 @@ def _alone(options: Options) -> keras.Model:
 
     if options.input_shape is not None:
         return build(options, {"features": options.input_shape})
-    return keras.Sequential([_deserialized(layer, i) for i, layer in enumerate(options.layers)])
+    return keras.Sequential(_made(options.layers))
 
 
 def _chain(layers: Sequence[dict[str, Any]], name: str, shape: Shape) -> keras.Model:
@@ -82,16 +70,11 @@ def _chain(layers: Sequence[dict[str, Any]], name: str, shape: Shape) -> keras.M
     if first != "InputLayer":
         dtype = "int32" if first in _INTEGER_INPUT else "float32"
         head = [keras.Input(shape=shape, name=name, dtype=dtype)]
-    return keras.Sequential([*head, *(_deserialized(layer, i) for i, layer in enumerate(layers))])
+    return keras.Sequential([*head, *_made(layers)])
 
 
-def _deserialized(layer: dict[str, Any], index: int) -> keras.Layer:
-    import keras
-
-    try:
-        return keras.saving.deserialize_keras_object(completed(layer, "layers", "models"), safe_mode=True)
-    except Exception as error:  # a constructor may raise anything for a value it refuses
-        raise SpecUnbuildableError(str(error), location={"pointer": f"/model/layers/{index}"}) from error
+def _made(layers: Sequence[dict[str, Any]]) -> list[keras.Layer]:
+    return [made(layer, f"/model/layers/{index}") for index, layer in enumerate(layers)]
 
 
 def _culprit(layers: Sequence[dict[str, Any]], name: str, shape: Shape) -> int:

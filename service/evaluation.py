@@ -1,0 +1,93 @@
+"""From a body to a row that scores a version: what the body leaves out is as the version was trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from service.errors import Fault, SpecRefusedError
+from service.jobs import Kind, NewJob, RowOptions
+from service.pointers import faults_of
+from service.records import PublishedVersion, Records
+from service.submission import data_of
+from serving.store import Store
+from trainer.compiling import CompileOptions
+from trainer.spec import Data
+
+_OF_TRAINING = ("split", "validation_split")
+_INHERITED = ("kind", "features", "label", "sample_weight", "columns")
+
+
+class EvaluationBody(RowOptions):
+    """On which rows a version is scored.
+
+    `data` needs its `uri`; the columns are those the version was trained on unless it names others. Every row
+    is scored, by the version's own loss and metrics, or by those of `compile`.
+    """
+
+    data: Data
+    compile: CompileOptions = Field(default_factory=CompileOptions, description="Its loss and metrics.")
+
+
+def new_evaluation(body: object, version: PublishedVersion, records: Records, store: Store) -> NewJob:
+    """The row that this body asks for.
+
+    Raises:
+        SpecRefusedError: with every error of the body, each with its JSON pointer.
+    """
+    if not isinstance(body, Mapping):
+        raise SpecRefusedError([Fault("", "expected an object with data")])
+    trained = json.loads(store.artifact(version.model, version.number, "spec").read_text())
+    full = _completed(body, trained, records)
+    dataset, faults = data_of(full, records.datasets)
+    given = body.get("data")
+    if isinstance(given, Mapping):
+        faults += [
+            Fault(f"/data/{name}", "every row is scored: leave it out")
+            for name in _OF_TRAINING
+            if name in given
+        ]
+    try:
+        asked = EvaluationBody.model_validate(full)
+    except ValidationError as error:
+        raise SpecRefusedError([*faults_of(error, full, EvaluationBody), *faults]) from error
+    if faults:
+        raise SpecRefusedError(faults)
+    assert dataset is not None
+    return NewJob(
+        kind=Kind.EVALUATE,
+        spec={
+            "model": version.model,
+            "version": version.number,
+            "data": full["data"],
+            "compile": full["compile"],
+        },
+        name=version.model,
+        priority=asked.priority,
+        labels=asked.labels,
+        dataset_id=dataset.id,
+        dataset_digest=dataset.digest,
+        limits=asked.limits,
+    )
+
+
+def _completed(body: Mapping[str, Any], trained: Mapping[str, Any], records: Records) -> dict[str, Any]:
+    """The body with what it leaves out: columns and batch size as in training, the file's own kind."""
+    how = trained.get("compile", {})
+    full = {"compile": how, **body}
+    if isinstance(body.get("compile"), Mapping):
+        full["compile"] = {**how, **body["compile"]}
+    data = body.get("data")
+    if not isinstance(data, Mapping):
+        return full
+    before = trained["data"]
+    inherited = {name: before[name] for name in _INHERITED if name in before}
+    dataset, _ = data_of(body, records.datasets)
+    if dataset is not None and dataset.kind is not None:
+        inherited["kind"] = dataset.kind
+    if "batch_size" in before.get("pipeline", {}):
+        inherited["pipeline"] = {"batch_size": before["pipeline"]["batch_size"]}
+    return {**full, "data": {**inherited, **data}}

@@ -1,0 +1,86 @@
+"""Evaluate: score a published version on a data set, as training scored it on its test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.bases import read_base
+from service.data import dataset_file
+from service.jobs import EventKind, Job, Status
+from service.kind import Cancelled, Channel, Interrupted, Site
+from service.protocol import Order
+
+if TYPE_CHECKING:
+    from service.records import Claim
+    from trainer.observer import Interruption
+
+
+def prepare(job: Job, site: Site) -> Mapping[str, Any]:
+    """Where the data and the version lie."""
+    assert job.dataset_digest is not None
+    return {
+        "data_file": str(dataset_file(site.settings.data_root, job.dataset_digest)),
+        "version_folder": str(site.store.folder(job.spec["model"], job.spec["version"])),
+    }
+
+
+def warm_up() -> None:
+    """Import all that scoring needs."""
+    from trainer.warming import warm_up as warm_up_trainer
+
+    warm_up_trainer()
+
+
+def run(order: Order, channel: Channel) -> Mapping[str, Any]:
+    """Load the version and score every row of the data.
+
+    Raises:
+        trainer.errors.TrainerError: the data can't be read, or don't fit the model.
+    """
+    from trainer import errors
+    from trainer.evaluating import evaluate
+    from trainer.observer import Interruption
+    from trainer.spec import EvaluateSpec
+
+    def phase(name: str) -> None:
+        channel.tell(EventKind.STATUS, {"status": Status.RUNNING.value, "phase": name})
+
+    def interruption() -> Interruption | None:
+        if channel.cancel_asked:
+            return Interruption.CANCEL
+        return Interruption.STOP if channel.stop_asked else None
+
+    try:
+        scored = evaluate(
+            EvaluateSpec.model_validate({name: order.spec[name] for name in ("data", "compile")}),
+            base=read_base(Path(order.details["version_folder"])),
+            data_file=Path(order.details["data_file"]),
+            on_phase=phase,
+            interruption=interruption,
+        )
+    except errors.Cancelled as error:
+        raise Cancelled from error
+    except errors.Interrupted as error:
+        raise Interrupted from error
+    return {"model": order.spec["model"], "version": order.spec["version"], **scored}
+
+
+def complete(claim: Claim, outcome: Mapping[str, Any], site: Site) -> bool:
+    """Keep the scores as the row's result."""
+    return site.records.claims.finish(claim, Status.SUCCEEDED, result=outcome)
+
+
+def resume(claim: Claim, site: Site) -> bool:  # noqa: ARG001 - the contract of kinds
+    """Nothing of it outlives its attempt."""
+    return False
+
+
+def mark(work_folder: Path) -> str | None:  # noqa: ARG001 - the contract of kinds
+    """It keeps nothing half done."""
+    return None
+
+
+def give_up(claim: Claim, site: Site, error: Mapping[str, Any] | None) -> None:
+    """There is nothing to clear away."""

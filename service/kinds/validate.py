@@ -1,0 +1,71 @@
+"""Validate: try a training job dry, and tell everything that can be told of it before training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.entries import with_saved_model
+from exporter.format import missing_modules
+from service.bases import base_folder, base_of
+from service.data import dataset_file
+from service.jobs import Job, JobSpec, Status
+from service.kind import Channel, Site
+from service.memory import room_bytes
+from service.protocol import Order
+
+if TYPE_CHECKING:
+    from service.records import Claim
+
+
+def prepare(job: Job, site: Site) -> Mapping[str, Any]:
+    """Where the data lies, and the version that the model starts from."""
+    assert job.dataset_digest is not None
+    data_file = dataset_file(site.settings.data_root, job.dataset_digest)
+    return {"data_file": str(data_file), **base_folder(job, site.store)}
+
+
+def warm_up() -> None:
+    """Nothing: whoever waits to read a table should not hold half a gigabyte of TensorFlow for it."""
+
+
+def run(order: Order, channel: Channel) -> Mapping[str, Any]:  # noqa: ARG001 - the contract of kinds
+    """Look at the spec, the data and the model, and train nothing."""
+    from trainer.validating import validate
+    from trainer.warming import warm_up
+
+    warm_up()  # before memory is measured: training holds it all too
+    assert order.seed is not None
+    spec = JobSpec.model_validate(order.spec)
+    found = validate(
+        spec,
+        data_file=Path(order.details["data_file"]),
+        seed=order.seed,
+        base=base_of(order.details),
+        memory_bytes=room_bytes(spec.limits.memory_bytes),
+    )
+    exports = [
+        {"name": entry.name, "format": entry.format, "missing": list(missing_modules(entry.maker))}
+        for entry in with_saved_model(spec.export)
+    ]
+    return {**found, "exports": [{**each, "feasible": not each["missing"]} for each in exports]}
+
+
+def complete(claim: Claim, outcome: Mapping[str, Any], site: Site) -> bool:
+    """Keep what was found as the row's result."""
+    return site.records.claims.finish(claim, Status.SUCCEEDED, result=outcome)
+
+
+def resume(claim: Claim, site: Site) -> bool:  # noqa: ARG001 - the contract of kinds
+    """Nothing of it outlives its attempt."""
+    return False
+
+
+def mark(work_folder: Path) -> str | None:  # noqa: ARG001 - the contract of kinds
+    """It keeps nothing half done."""
+    return None
+
+
+def give_up(claim: Claim, site: Site, error: Mapping[str, Any] | None) -> None:
+    """There is nothing to clear away."""

@@ -1,0 +1,75 @@
+"""Rows as a model takes them: under its own names, in its own dtypes; and what it answers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from trainer.architecture import inputs_of, outputs_of
+from trainer.errors import SpecUnbuildableError
+from trainer.judging import judge
+from trainer.source import Samples, Splits
+
+if TYPE_CHECKING:
+    import keras
+
+    from trainer.compiling import CompileOptions
+
+
+def named_as(model: keras.Model, splits: Splits) -> Splits:
+    """Call a single input and a single target as the model calls them; several must have its names already.
+
+    Raises:
+        SpecUnbuildableError: the targets' names aren't the model's outputs.
+    """
+    takes, gives = [info.name for info in inputs_of(model)], [info.name for info in outputs_of(model)]
+    check_targets(gives, list(splits.train.targets))
+
+    def renamed(part: Samples | None) -> Samples | None:
+        if part is None or len(takes) > 1:
+            return part
+        return replace(part, features={takes[0]: next(iter(part.features.values()))})
+
+    train = renamed(splits.train)
+    assert train is not None
+    return Splits(train, renamed(splits.validation), renamed(splits.test), splits.digest)
+
+
+def check_targets(gives: list[str], targets: list[str]) -> None:
+    """Compare the names of the targets with those of the outputs; a single one may be called anything.
+
+    Raises:
+        SpecUnbuildableError: they differ.
+    """
+    misnamed = len(gives) > 1 and set(targets) != set(gives)
+    if targets and (len(targets) != len(gives) or misnamed):
+        raise SpecUnbuildableError(
+            f"the model's outputs are called {', '.join(gives)}, data.label gives {', '.join(targets)}",
+            remedy="Give data.label as an object with the model's output names.",
+            location={"pointer": "/data/label"},
+        )
+
+
+def cast(model: keras.Model, samples: Samples) -> Samples:
+    """Give the features the dtypes that the model takes."""
+    dtypes = {info.name: info.dtype for info in inputs_of(model)}
+    features = {name: array.astype(dtypes[name], copy=False) for name, array in samples.features.items()}
+    return replace(samples, features=features)
+
+
+def judged(model: keras.Model, how: CompileOptions, rows: Samples, batch_size: int) -> dict[str, Any]:
+    """Say how the model does on these rows, by output (`trainer.judging`)."""
+    features = rows.features
+    answers = model.predict(
+        features if len(features) > 1 else next(iter(features.values())), batch_size=batch_size, verbose=0
+    )
+    if not isinstance(answers, Mapping):
+        names = [info.name for info in outputs_of(model)]
+        answers = dict(zip(names, answers if isinstance(answers, list) else [answers], strict=True))
+    targets = rows.targets
+    if len(targets) == 1:  # which may be called otherwise than the output
+        targets = {next(iter(answers)): next(iter(targets.values()))}
+    # In the order of the outputs, which is that of a list of losses.
+    targets = {name: targets[name] for name in answers if name in targets}
+    return judge(how, targets, answers)
