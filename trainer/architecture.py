@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from trainer.discovery import discover
 from trainer.errors import SpecUnbuildableError
 from trainer.forms import SpecModel
+from trainer.variables import optimizers_of
 
 if TYPE_CHECKING:
     import keras
@@ -106,6 +107,9 @@ def restored(base: Base, rows: Mapping[str, Shape] | None) -> keras.Model:
     model = build(base.model, rows)
     if base.weights is None:
         return model
+    # The file may hold what optimizers kept, but training begins anew.
+    for optimizer in optimizers_of(model).values():
+        optimizer.load_own_variables = _nothing
     try:
         with warnings.catch_warnings():
             # Keras leaves what it finds no values for as it was drawn, and says so by the way.
@@ -118,6 +122,10 @@ def restored(base: Base, rows: Mapping[str, Shape] | None) -> keras.Model:
             location={"pointer": "/model/version"},
         ) from error
     return model
+
+
+def _nothing(store: Any) -> None:  # noqa: ANN401  # Keras's signature
+    """Load no variable."""
 
 
 def recorded(options: ModelOptions, model: keras.Model, base: Base | None) -> dict[str, Any]:

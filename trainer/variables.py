@@ -38,9 +38,10 @@ def optimizers_of(model: keras.Model) -> dict[str, keras.optimizers.Optimizer]:
     """Return the optimizer of `compile` and those that a model of its own kind keeps beside it, by owner."""
     import keras
 
-    found = {"optimizer": model.optimizer}
+    own = getattr(model, "optimizer", None)  # of a compiled model
+    found = {} if own is None else {"optimizer": own}
     for name, value in sorted(vars(model).items()):
-        if isinstance(value, keras.optimizers.Optimizer) and value is not model.optimizer:
+        if isinstance(value, keras.optimizers.Optimizer) and value is not own:
             found[f"optimizer.{name}"] = value
     return found
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.resume.parts import CALLBACKS, EPOCHS, PLUGINS, STEPS, parts
-from tests.resume.runs import Kill, at_step, in_validation, run
+from tests.resume.runs import Kill, Outcome, at_step, in_validation, run
 from trainer.callback import callbacks
 
 NAMES = (*CALLBACKS, *PLUGINS, "mixed_float16", "mixed_bfloat16", "mirrored")
@@ -33,8 +34,13 @@ def test_whatever_keeps_state_is_resumed_to_the_bit(name: str, tmp_path: Path) -
     epochs = undisturbed.epochs
     assert 2 < epochs <= EPOCHS
     twice = [at_step(1, rng.randint(1, STEPS)), at_step(epochs, rng.randint(1, STEPS))]
-    for number, kills in enumerate([[anywhere(rng, epochs)], [in_validation(epochs - 1)], twice]):
-        outcome = run(case, tmp_path / f"killed-{number}", kills)
-        says = ", ".join(kill.says for kill in kills)
-        assert outcome.same_weights(undisturbed), says
-        assert outcome.same_curves(undisturbed), says
+    runs = [[anywhere(rng, epochs)], [in_validation(epochs - 1)], twice]
+
+    def killed(number: int) -> Outcome:
+        return run(case, tmp_path / f"killed-{number}", runs[number])
+
+    with ThreadPoolExecutor(2) as pool:
+        for kills, outcome in zip(runs, pool.map(killed, range(len(runs))), strict=True):
+            says = ", ".join(kill.says for kill in kills)
+            assert outcome.same_weights(undisturbed), says
+            assert outcome.same_curves(undisturbed), says

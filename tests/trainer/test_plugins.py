@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 
 from tests.trainer.compare import same_weights
 from trainer import errors, plugin
+from trainer.architecture import Base, recorded
+from trainer.evaluating import evaluate
 from trainer.fit import Trained, fit
-from trainer.spec import TrainSpec
+from trainer.spec import EvaluateSpec, TrainSpec
 
 SAMPLES = Path(__file__).parents[2] / "deploy" / "plugins"
 CROSSENTROPY = {"optimizer": "adam", "loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
@@ -111,6 +114,31 @@ def test_a_plugins_model_is_exported_and_answers_alike(name: str, run, rows: Pat
         out=out,
     )
     assert {artifact.name for artifact in artifacts} >= {"saved_model", "tflite", "onnx"}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_plugins_version_is_scored_and_trained_further(name: str, run, rows: Path, tmp_path: Path) -> None:
+    body = body_of(name)
+    first = run(body, data_file=rows)
+    first.model.save_weights(tmp_path / "model.weights.h5")
+    spec = TrainSpec.model_validate(body)
+    base = Base.of(recorded(spec.model, first.model, None), tmp_path / "model.weights.h5")
+    data = {key: value for key, value in body["data"].items() if key not in ("validation_split", "pipeline")}
+    scored = evaluate(
+        EvaluateSpec.model_validate({"data": data, "compile": body.get("compile", {})}),
+        base=base,
+        data_file=rows,
+        on_phase=lambda _: None,
+        interruption=lambda: None,
+    )
+    assert scored["rows"] == 96
+    assert scored["metrics"]
+    shutil.rmtree(tmp_path / "work")
+    further = body | {"model": {"kind": "version", "name": name, "version": 1}}
+    second = run(further, data_file=rows, base=base)
+    assert recorded(TrainSpec.model_validate(further).model, second.model, base)["name"] == name
+    # It went on from where the first run ended, and not from drawn weights.
+    assert not same_weights(second.model, first.model)
 
 
 @pytest.mark.parametrize(
