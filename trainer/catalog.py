@@ -30,6 +30,7 @@ class Argument:
 class Entry:
     """One class a spec may name; without `arguments` its config has a grammar of its own (models).
 
+    `class_name` is the class's own, where Keras exports it under several (Convolution2D, l1_l2).
     `indexed` are the defaults its `from_config` wants spelled out, though its constructor doesn't.
     """
 
@@ -93,7 +94,7 @@ def fits(value: object, kind: str) -> bool:
 def _entry(name: str, document: dict[str, Any]) -> Entry:
     arguments = document["arguments"]
     return Entry(
-        class_name=name,
+        class_name=document.get("class", name),
         modules=tuple(document["modules"]),
         arguments=None
         if arguments is None

@@ -11,13 +11,14 @@ from trainer.catalog import fits
 
 Json = Any  # a JSON value; the catalogue is a generated document
 
-# Code that arrives as data (Lambda), files from outside (TFSMLayer), other frameworks, and abstract bases.
+# Code that arrives as data (Lambda), files from outside (TFSMLayer), other frameworks, abstract bases, and
+# metrics that `compile` can't use, since they take values alone and no targets.
 _LEFT_OUT = frozenset(
     {
         "Lambda", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper",
         "InputSpec", "Layer", "Wrapper", "Optimizer", "OptimizerMap", "MultiOptimizer", "LossScaleOptimizer",
         "LearningRateSchedule", "Loss", "Metric", "MeanMetricWrapper", "Initializer", "Regularizer",
-        "Constraint",
+        "Constraint", "Mean", "Sum",
     }
 )  # fmt: skip
 _SECTIONS = {
@@ -59,7 +60,7 @@ def describe() -> dict[str, Json]:
         "keras": keras.__version__,
         "sections": sections,
         "aliases": _aliases(),
-        "activations": _public_functions("keras.activations"),
+        "activations": _activations(),
     }
 
 
@@ -73,6 +74,9 @@ def _section(module: str) -> dict[str, Json]:
         if inspect.isclass(cls) and hasattr(cls, "from_config") and name not in _LEFT_OUT:
             # An old name of a class (Convolution2D) is listed under the name as well: documents may carry it.
             entries[name] = _entry(cls, [module, cls.__module__])
+            own = cls.__name__
+            if own != name and getattr(public, own, None) is cls:
+                entries[name]["class"] = own
     return entries
 
 
@@ -227,14 +231,36 @@ def _aliases() -> dict[str, dict[str, str]]:
             if value.__name__ not in _LEFT_OUT and value.__name__ != "LossFunctionWrapper"
         }
     # Keras chooses the kind of accuracy or crossentropy by the output's shape; these are no classes.
-    found["metrics"] |= dict.fromkeys(("accuracy", "acc", "crossentropy", "ce"), "")
-    # `metrics.get` falls back on a loss function of that name.
-    found["metrics"] |= {name: name for name in _public_functions("keras.metrics")}
+    found["metrics"] |= dict.fromkeys(("accuracy", "acc"), "accuracy")
+    found["losses"] |= dict.fromkeys(("crossentropy", "ce"), "crossentropy")
+    # `metrics.get` falls back on a function of that name, though it doesn't know all that Keras exports.
+    found["metrics"] |= {name: name for name in _function_names("keras.metrics") if _is_known_metric(name)}
     return found
 
 
-def _public_functions(module: str) -> list[str]:
-    return sorted(_function_names(module))
+def _is_known_metric(name: str) -> bool:
+    import keras
+
+    try:
+        return keras.metrics.get(name) is not None
+    except ValueError:
+        return False
+
+
+def _activations() -> list[str]:
+    """Return the functions that a layer can take by name.
+
+    Those of one argument (`threshold` wants three) that keep its shape: `glu` halves the last axis, which no
+    layer tells the next one.
+    """
+    import keras
+
+    def fits_a_layer(name: str) -> bool:
+        function = getattr(keras.activations, name)
+        required = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+        return len(required) == 1 and function(keras.ops.zeros((1, 2))).shape == (1, 2)
+
+    return sorted(name for name in _function_names("keras.activations") if fits_a_layer(name))
 
 
 def _function_names(module: str) -> Iterator[str]:

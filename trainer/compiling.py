@@ -47,6 +47,8 @@ def _named(section: str, *, nested: bool = False, optional: bool = False) -> Bef
 class CompileOptions(SpecModel):
     """Keras's `compile`; `jit_compile: auto` is XLA where it pays, so not on a CPU.
 
+    Where the spec names a seed it is off: TensorFlow's determinism and XLA exclude each other.
+
     `steps_per_execution: auto` is 1 in the first epoch and then what pays, measured, or by the model's size
     where the spec names a seed. `loss` may be missing where a plugin has its own.
     """
@@ -111,7 +113,7 @@ def optimizer_of(options: CompileOptions) -> keras.optimizers.Optimizer:
     import keras
 
     try:
-        return keras.optimizers.get(completed(options.optimizer))
+        return _made(options.optimizer, "optimizers", keras.optimizers.get)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise SpecUnbuildableError(str(error), location={"pointer": "/compile/optimizer"}) from error
 
@@ -151,7 +153,6 @@ def compile_model(model: keras.Model, options: CompileOptions) -> None:
     Raises:
         SpecUnbuildableError: an argument has a value Keras refuses.
     """
-    import keras
     import tensorflow as tf
 
     jit: bool | str = options.jit_compile
@@ -161,11 +162,11 @@ def compile_model(model: keras.Model, options: CompileOptions) -> None:
     optimizer = optimizer_of(options)
     pointer = "/compile/loss"
     try:
-        loss = _each(options.loss, keras.losses.get)
+        loss = _each(options.loss, "losses")
         pointer = "/compile/metrics"
-        metrics = _each(options.metrics, _metric)
+        metrics = _each(options.metrics, "metrics")
         pointer = "/compile/weighted_metrics"
-        weighted_metrics = _each(options.weighted_metrics, _metric)
+        weighted_metrics = _each(options.weighted_metrics, "metrics")
         pointer = "/compile"
         model.compile(
             optimizer=optimizer,
@@ -180,16 +181,19 @@ def compile_model(model: keras.Model, options: CompileOptions) -> None:
         raise SpecUnbuildableError(str(error), location={"pointer": pointer}) from error
 
 
-def _each(value: Any, make: Callable[[Any], Any]) -> Any:  # noqa: ANN401  # nested as the spec nests them
+def _each(value: Any, section: str) -> Any:  # noqa: ANN401  # nested as the spec nests them
     if isinstance(value, (list, tuple)):
-        return [_each(child, make) for child in value]
+        return [_each(child, section) for child in value]
     if isinstance(value, Mapping) and "class_name" not in value:
-        return {key: _each(child, make) for key, child in value.items()}
+        return {key: _each(child, section) for key, child in value.items()}
     # Strings stay strings: Keras names losses and metrics in the logs as the user wrote them.
-    return make(completed(value)) if isinstance(value, Mapping) else value
+    return _made(value, section, lambda name: name)
 
 
-def _metric(value: Any) -> Any:  # noqa: ANN401
+def _made(value: Named | None, section: str, named: Callable[[str | None], Any]) -> Any:  # noqa: ANN401
+    """Make an object; what is called by a name that Keras knows is left to `named`."""
     import keras
 
-    return keras.metrics.get(value)
+    full = completed(value, section)
+    # The sections' own `get` and `deserialize` know fewer classes than Keras exports: no Lamb (3.15).
+    return keras.saving.deserialize_keras_object(full) if isinstance(full, Mapping) else named(full)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 1000
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-_CLASSES = ("categoricalcrossentropy", "categoricalfocalcrossentropy", "categoricalhinge")
+_NUMBERED_CLASSES = ("sparsecategoricalcrossentropy", "categoricalgeneralizedcrossentropy")
+_CLASSES = ("categoricalcrossentropy", "categoricalfocalcrossentropy", "categoricalhinge", *_NUMBERED_CLASSES)
 _TWO_CLASSES = ("binarycrossentropy", "binaryfocalcrossentropy", "hinge", "squaredhinge")
 
 
@@ -25,25 +27,41 @@ def judge(
 
     What an output says is told by its loss. Classes get a `confusion_matrix`, whose rows are the true classes
     and whose columns the predicted ones, and `precision` and `recall` by class (null where there is nothing
-    to divide by); any other output gets its `residuals`, of target minus answer.
+    to divide by); any other output that has its target's shape gets its `residuals`, of target minus answer
+    (null where they have no bounds).
     """
     losses = losses_by_output(how, list(targets))
     # An output without a loss has no target that its answers could be compared with.
-    return {name: _judged(*losses[name], targets[name], answers[name]) for name in targets if losses[name][0]}
+    judged = {
+        name: _judged(*losses[name], targets[name], answers[name]) for name in targets if losses[name][0]
+    }
+    return {name: each for name, each in judged.items() if each is not None}
 
 
-def _judged(loss: str, from_logits: bool, target: np.ndarray, answer: np.ndarray) -> dict[str, Any]:
+def _judged(loss: str, from_logits: bool, target: np.ndarray, answer: np.ndarray) -> dict[str, Any] | None:
     folded = loss.lower().replace("_", "")
+    if folded == "crossentropy":
+        folded = _crossentropy_of(target, answer)
     if folded.endswith(_CLASSES) and answer.ndim > 1:
         predicted = answer.argmax(-1)
-        sparse = folded.startswith("sparse")
+        numbered = folded.endswith(_NUMBERED_CLASSES)
         return _confusion(
-            _as(predicted, target) if sparse else target.argmax(-1), predicted, answer.shape[-1]
+            _as(predicted, target) if numbered else target.argmax(-1), predicted, answer.shape[-1]
         )
     if folded.endswith(_TWO_CLASSES):
         middle = 0.0 if from_logits or "hinge" in folded else 0.5
         return _confusion(_as(answer, target) > middle, answer > middle, 2)
-    return _residuals(_as(answer, target) - answer)
+    target = _as(answer, target)
+    # CTC's texts and Circle's classes are no values that an answer should have.
+    return _residuals(target - answer) if target.shape == answer.shape else None
+
+
+def _crossentropy_of(target: np.ndarray, answer: np.ndarray) -> str:
+    """Choose by the shapes, as Keras does."""
+    if answer.shape[-1] == 1:
+        return "binarycrossentropy"
+    numbered = target.ndim < answer.ndim or target.shape[-1] == 1
+    return "sparsecategoricalcrossentropy" if numbered else "categoricalcrossentropy"
 
 
 def _as(like: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -74,16 +92,23 @@ def _residuals(residuals: np.ndarray) -> dict[str, Any]:
     import numpy as np
 
     flat = residuals.astype(np.float64).ravel()
+    with np.errstate(invalid="ignore"):  # a last step may have thrown the answers out of all bounds
+        found = {
+            "mean": flat.mean(),
+            "std": flat.std(),
+            "mae": np.abs(flat).mean(),
+            "rmse": np.sqrt((flat**2).mean()),
+        }
+        quantiles = np.quantile(flat, _QUANTILES)
     return {
         "kind": "numbers",
         "residuals": {
-            "mean": float(flat.mean()),
-            "std": float(flat.std()),
-            "mae": float(np.abs(flat).mean()),
-            "rmse": float(np.sqrt((flat**2).mean())),
-            "quantiles": {
-                f"{q:g}": float(value)
-                for q, value in zip(_QUANTILES, np.quantile(flat, _QUANTILES), strict=True)
-            },
+            **{name: _finite(value) for name, value in found.items()},
+            "quantiles": {f"{q:g}": _finite(value) for q, value in zip(_QUANTILES, quantiles, strict=True)},
         },
     }
+
+
+def _finite(value: float) -> float | None:
+    """Return a number for JSON, which has no infinity."""
+    return float(value) if math.isfinite(value) else None

@@ -7,7 +7,7 @@ so nothing is deserialized that this walk hasn't passed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from trainer.catalog import Argument, Entry, catalog, fits
@@ -147,10 +147,19 @@ def name_faults(value: str, section: str, at: Loc = ()) -> Iterator[Fault]:
     """Yield the fault of a string that should name something in `section`, as Keras's short names do."""
     known = catalog()
     valid = known.activations if section == "activations" else known.names(section)
-    # Keras folds the case of optimizers' names only.
-    if value not in valid and not (section == "optimizers" and value.lower() in valid):
+    entry = None if section == "activations" else _entry(value, (section,), None)
+    if value not in valid and entry is None:
         noun = "activation" if section == "activations" else _SINGULAR[section]
         yield Fault(at, f"unknown {noun} {value!r}{nearest(value, valid)}")
+        return
+    required = [argument.name for argument in _arguments(entry) if argument.required]
+    if entry is not None and required:
+        config = ", ".join(f'"{name}": ...' for name in required)
+        yield Fault(
+            at,
+            f"{value!r} requires {', '.join(required)}, which a name can't carry: "
+            f'write {{"class_name": "{entry.class_name}", "config": {{{config}}}}}',
+        )
 
 
 def completed(value: Any, *sections: str) -> Any:  # noqa: ANN401
@@ -158,6 +167,8 @@ def completed(value: Any, *sections: str) -> Any:  # noqa: ANN401
 
     `sections` are those that a name is looked for in first: Identity is a layer and an initializer.
     """
+    if isinstance(value, str):
+        return _completed_name(value, sections)
     if isinstance(value, (list, tuple)):
         return [completed(child, *sections) for child in value]
     if not isinstance(value, Mapping):
@@ -170,6 +181,7 @@ def completed(value: Any, *sections: str) -> Any:  # noqa: ANN401
     every = tuple(dict.fromkeys((*sections, *catalog().sections)))
     entry = _entry(name, every, full.get("module")) if isinstance(name, str) else None
     if entry is not None and name not in _PLAIN_OBJECTS:
+        full["class_name"] = entry.class_name
         full["module"] = full.get("module") or entry.modules[0]
         defaults = {key: entry.arguments[key].default for key in entry.indexed} if entry.arguments else {}
         full["config"] = defaults | (full.get("config") or {})
@@ -177,18 +189,35 @@ def completed(value: Any, *sections: str) -> Any:  # noqa: ANN401
     return full
 
 
+def _completed_name(name: str, sections: tuple[str, ...]) -> Any:  # noqa: ANN401
+    """Keep a name as the user wrote it, and Keras logs it, unless it is one that only an object can have."""
+    known = catalog()
+    for section in sections:
+        entry = _entry(name, (section,), None)
+        short = name.lower() if section == "optimizers" else name
+        if entry is not None and (entry.indexed or short not in known.aliases.get(section, {})):
+            return completed({"class_name": entry.class_name}, section)
+    return name
+
+
 def _entry(name: str, sections: tuple[str, ...], module: object) -> Entry | None:
     """Find a class by name; where two sections have it (Add: layer and operation), its module decides."""
     known = catalog()
     candidates = []
     for section in sections:
-        short = known.aliases.get(section, {}).get(name.lower() if section == "optimizers" else name, "")
-        entry = known.sections[section].get(name) or known.sections[section].get(short)
+        entries, short = known.sections[section], known.aliases.get(section, {}).get(name, "")
+        entry = entries.get(name) or entries.get(short)
+        if entry is None and section == "optimizers":  # whose names alone Keras takes in any case
+            entry = next((each for each in entries.values() if each.class_name.lower() == name.lower()), None)
         if entry is not None:
             candidates.append(entry)
     return next(
         (entry for entry in candidates if module in entry.modules), candidates[0] if candidates else None
     )
+
+
+def _arguments(entry: Entry | None) -> Iterable[Argument]:
+    return () if entry is None or entry.arguments is None else entry.arguments.values()
 
 
 def _unknown(name: str, sections: tuple[str, ...]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -182,8 +182,8 @@ class Watch:
         self._refuse_nan(metrics, logs, epoch)
         self._first_step = 0
         self.epoch, self.stopped = epoch, bool(model.stop_training)
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(float(value))
+        for name, value in _numbers(logs):
+            self.history.setdefault(name, []).append(value)
         self._pace.epoch_ended(epoch)
         snapshot = self._snapshot(model, 0)
         self.ended = snapshot if epoch == self._keep_end_of else None
@@ -239,6 +239,16 @@ class Watch:
 
 
 def metrics_of(logs: Mapping[str, Any]) -> dict[str, float]:
-    """Return the scalar metrics as floats, leaving out what is not a finite number: JSON has no NaN."""
-    values = {name: float(value) for name, value in logs.items()}
-    return {name: value for name, value in values.items() if math.isfinite(value)}
+    """Return the metrics as floats, leaving out what is not a finite number: JSON has no NaN."""
+    return {name: value for name, value in _numbers(logs) if math.isfinite(value)}
+
+
+def _numbers(logs: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield every metric as a number; one of each class (F1Score) as `f1_score_0`, `f1_score_1`, ..."""
+    import numpy as np
+
+    for name, value in logs.items():
+        if np.ndim(value) == 0:
+            yield name, float(value)
+        else:
+            yield from ((f"{name}_{place}", float(each)) for place, each in enumerate(np.ravel(value)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,26 @@ def test_two_classes_are_told_apart_where_the_loss_says(loss: Any, answers: list
     assert found["confusion_matrix"] == [[1, 0], [1, 2]]
 
 
+@pytest.mark.parametrize(
+    ("target", "answer", "matrix"),
+    [
+        (TRUE, ANSWERS, MATRIX),
+        (np.eye(3)[TRUE], ANSWERS, MATRIX),
+        (np.array([0, 1, 1, 1]), np.array([[0.4], [0.6], [0.2], [0.9]]), [[1, 0], [1, 2]]),
+    ],
+    ids=["numbers", "one-hot", "two classes"],
+)
+def test_what_crossentropy_means_is_told_by_the_shapes(
+    target: np.ndarray, answer: np.ndarray, matrix: list[list[int]]
+) -> None:
+    assert judged("crossentropy", target, answer)["confusion_matrix"] == matrix
+
+
+def test_answers_that_are_no_values_of_the_target_are_not_judged() -> None:
+    how = CompileOptions.model_validate({"loss": "ctc"})
+    assert judge(how, {"out": np.ones((4, 2))}, {"out": np.ones((4, 5, 3))}) == {}
+
+
 def test_a_class_that_is_never_found_has_no_precision() -> None:
     found = judged("sparse_categorical_crossentropy", np.array([0, 0]), ANSWERS[[0, 2]])
     assert (found["precision"], found["recall"]) == ([1.0, None, None], [1.0, None, None])
@@ -65,6 +86,11 @@ def test_numbers_have_residuals() -> None:
         0,
         1,
     )
+
+
+def test_numbers_beyond_all_bounds_are_still_json() -> None:
+    found = judged("mse", np.zeros(3), np.array([[0.0], [np.inf], [-np.inf]]))
+    assert json.loads(json.dumps(found, allow_nan=False))["residuals"]["mean"] is None
 
 
 def test_each_output_has_its_own_kind() -> None:
