@@ -28,6 +28,23 @@ def test_what_to_json_writes_is_built_with_operators_and_shared_layers(form):
     assert {info.name: info.shape for info in outputs_of(model)} == {"sum": (None, 1), "side": (None, 2)}
 
 
+def test_a_document_shortened_by_hand_is_built_too():
+    """Without modules, and with Keras's short form of a node."""
+    layers = [
+        {"class_name": "InputLayer", "name": "x", "config": {"name": "x", "batch_shape": [None, 3]}},
+        {
+            "class_name": "Dense",
+            "name": "y",
+            "config": {"name": "y", "units": 2},
+            "inbound_nodes": [[["x", 0, 0]]],
+        },
+    ]
+    layers[0]["inbound_nodes"] = []
+    config = {"name": "short", "layers": layers, "input_layers": ["x", 0, 0], "output_layers": ["y", 0, 0]}
+    model = build(Options(kind="keras", config={"class_name": "Functional", "config": config}), {"x": (3,)})
+    assert (model.count_params(), [info.name for info in outputs_of(model)]) == (8, ["y"])
+
+
 def test_how_the_document_was_compiled_is_left_out():
     options = Options(kind="keras", config=two_inputs_two_outputs().to_json())
     assert "compile_config" not in options.config
