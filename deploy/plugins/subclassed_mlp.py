@@ -25,8 +25,11 @@ class SubclassedMLP(keras.Model):
     def __init__(self, hidden: list[int], classes: int, dropout: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.sizes = (list(hidden), classes, dropout)
-        self.blocks = [keras.layers.Dense(units, activation="relu") for units in hidden]
-        self.dropouts = [keras.layers.Dropout(dropout) for _ in hidden]
+        # Made in the order of the forward pass, each draws the seed that it would in a Sequential.
+        self.blocks, self.dropouts = [], []
+        for units in hidden:
+            self.blocks.append(keras.layers.Dense(units, activation="relu"))
+            self.dropouts.append(keras.layers.Dropout(dropout))
         self.head = keras.layers.Dense(classes, activation="softmax")
 
     def call(self, inputs: Any, training: bool = False) -> Any:
