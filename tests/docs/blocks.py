@@ -12,6 +12,7 @@ PAGES = (
     *sorted((ROOT / "docs").rglob("*.md")),
     ROOT / "client" / "README.md",
     ROOT / "deploy" / "README.md",
+    ROOT / "examples" / "README.md",
 )
 _FENCE = re.compile(r"^```(?P<info>[^`\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
