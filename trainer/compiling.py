@@ -127,10 +127,15 @@ def compile_errors(options: CompileOptions) -> list[SpecUnbuildableError]:
         optimizer_of(options)
     except SpecUnbuildableError as error:
         found.append(error)
-    for field, make in (("loss", keras.losses.get), ("metrics", _metric), ("weighted_metrics", _metric)):
+    named = {
+        "loss": ("losses", keras.losses.get),
+        "metrics": ("metrics", keras.metrics.get),
+        "weighted_metrics": ("metrics", keras.metrics.get),
+    }
+    for field, (section, get) in named.items():
         for pointer, value in _leaves(getattr(options, field), f"/compile/{field}"):
             try:
-                make(completed(value) if isinstance(value, Mapping) else value)
+                _made(value, section, get)
             except (ValueError, TypeError, NotImplementedError) as error:
                 found.append(SpecUnbuildableError(str(error), location={"pointer": pointer}))
     return found
