@@ -54,15 +54,8 @@ class CallbackState:
     arrays: tuple[np.ndarray, ...] = ()
 
 
-class Callback(Protocol):
-    """A module of `trainer.callbacks`."""
-
-    NAME: str
-    Options: type[CallbackOptions]
-
-    @staticmethod
-    def build(options: Any, context: CallbackContext) -> keras.callbacks.Callback:  # noqa: ANN401
-        """Make the Keras callback."""
+class Keeper(Protocol):
+    """What carries a callback's state from one attempt to the next."""
 
     @staticmethod
     def state(callback: Any) -> CallbackState:  # noqa: ANN401  # the module's own callback
@@ -71,6 +64,17 @@ class Callback(Protocol):
     @staticmethod
     def restore(callback: Any, state: CallbackState) -> None:  # noqa: ANN401
         """Put a state back; called after `on_train_begin`, which Keras's callbacks use to forget."""
+
+
+class Callback(Keeper, Protocol):
+    """A module of `trainer.callbacks`."""
+
+    NAME: str
+    Options: type[CallbackOptions]
+
+    @staticmethod
+    def build(options: Any, context: CallbackContext) -> keras.callbacks.Callback:  # noqa: ANN401
+        """Make the Keras callback."""
 
 
 class KeepsBest(Protocol):
@@ -100,19 +104,19 @@ class Writes(Protocol):
         """Return the file, or the folder."""
 
 
-def best_weights(module: Callback, callback: Any) -> list[np.ndarray] | None:  # noqa: ANN401
+def best_weights(module: Keeper, callback: Any) -> list[np.ndarray] | None:  # noqa: ANN401
     """The weights of the best epoch, if this callback keeps any."""
     keeps = getattr(module, "best_weights", None)
     return None if keeps is None else cast("KeepsBest", module).best_weights(callback)
 
 
-def close(module: Callback, callback: Any) -> None:  # noqa: ANN401
+def close(module: Keeper, callback: Any) -> None:  # noqa: ANN401
     """Close what this callback holds open, if anything."""
     if hasattr(module, "close"):
         cast("Closes", module).close(callback)
 
 
-def artifact(module: Callback, callback: Any) -> tuple[str, Path] | None:  # noqa: ANN401
+def artifact(module: Keeper, callback: Any) -> tuple[str, Path] | None:  # noqa: ANN401
     """Name what this callback wrote for the job's owner, and say where it is, if there is any."""
     if not hasattr(module, "ARTIFACT"):
         return None

@@ -12,13 +12,16 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel
+
+from trainer.callback import CallbackState
 
 if TYPE_CHECKING:
     import keras
@@ -56,6 +59,49 @@ class HasStep(Protocol):
     @staticmethod
     def step(model: keras.Model, data: Any) -> Mapping[str, Any]:  # noqa: ANN401  # a batch, as `train_step` gets it
         """Train on one batch, and return the metrics; traced like `train_step`."""
+
+
+@runtime_checkable
+class HasCallbacks(Protocol):
+    """What a plugin's module has besides if its models are trained with callbacks of its own.
+
+    They come before those of the spec. One that remembers something has `state()`, which returns JSON values,
+    and `restore(state)`, which is called after `on_train_begin` of an attempt that goes on.
+    """
+
+    @staticmethod
+    def callbacks(model: keras.Model) -> Sequence[keras.callbacks.Callback]:
+        """Return new callbacks for one attempt to train this model."""
+
+
+class OwnState:
+    """Keeps the state of a plugin's callback by the callback's own methods."""
+
+    @staticmethod
+    def state(callback: Any) -> CallbackState:  # noqa: ANN401  # of the plugin's own class
+        """Return what it says of itself; nothing if it can't."""
+        return CallbackState(callback.state()) if hasattr(callback, "state") else CallbackState()
+
+    @staticmethod
+    def restore(callback: Any, state: CallbackState) -> None:  # noqa: ANN401
+        """Give it back what it said."""
+        if hasattr(callback, "restore"):
+            callback.restore(dict(state.values))
+
+
+# Which plugin built a model: Keras keeps no such record.
+_BUILDERS: WeakKeyDictionary[Any, Plugin] = WeakKeyDictionary()
+
+
+def built(model: keras.Model, plugin: Plugin) -> None:
+    """Remember by which plugin the model was built."""
+    _BUILDERS[model] = plugin
+
+
+def callbacks_of(model: keras.Model) -> Sequence[keras.callbacks.Callback]:
+    """Return new callbacks of the plugin that built the model, if one did and brings some."""
+    plugin = _BUILDERS.get(model)
+    return plugin.callbacks(model) if isinstance(plugin, HasCallbacks) else ()
 
 
 @cache

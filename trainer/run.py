@@ -16,6 +16,7 @@ from trainer.explaining import explained
 from trainer.observer import Observer
 from trainer.pace import Pace
 from trainer.pipeline import Pipeline, evaluation_dataset, training_dataset
+from trainer.plugin import OwnState, callbacks_of
 from trainer.precision import Precision, compute_in
 from trainer.resume import Checkpoint, Checkpoints
 from trainer.rows import cast, judged
@@ -270,7 +271,7 @@ class Run:
                     update={"config": _IMPLIED.config.model_copy(update={"monitor": monitor})}
                 )
             )
-        kept = []
+        kept = [Kept(OwnState, callback) for callback in callbacks_of(self._model)]
         for number, spec in enumerate(wanted):
             folder = workdir / f"callback-{number}"
             if start is None:  # what an attempt without a checkpoint left

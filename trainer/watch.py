@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainer.callback import Callback, CallbackState
+from trainer.callback import CallbackState, Keeper
 from trainer.errors import Cancelled, Interrupted, NanLossError
 from trainer.observer import EpochEnd, Interruption, Observer, Progress
 from trainer.pace import Pace
@@ -24,9 +24,9 @@ PROGRESS_EVERY_S = 1.0
 
 @dataclass(frozen=True)
 class Kept:
-    """A callback of the spec, and the module that knows how to keep its state."""
+    """A callback of the spec or of a plugin, and what knows how to keep its state."""
 
-    module: Callback
+    module: Keeper
     callback: keras.callbacks.Callback
 
 

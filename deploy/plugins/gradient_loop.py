@@ -5,6 +5,7 @@ The loop around it, with progress, checkpoints, validation and cancel, is the tr
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 import keras
@@ -14,12 +15,24 @@ from pydantic import BaseModel, Field
 NAME = "gradient_loop"
 LARGEST_NORM = 1.0
 
+log = logging.getLogger(__name__)
+
 
 class Arguments(BaseModel):
     """Sizes."""
 
     units: Annotated[int, Field(ge=1, le=4096)] = 16
     classes: Annotated[int, Field(ge=2, le=10_000)] = 2
+
+
+def callbacks(model: keras.Model) -> list[keras.callbacks.Callback]:
+    """Return what a spec can't say: a line in the job's log after each epoch."""
+
+    def tell(epoch: int, logs: dict[str, Any]) -> None:
+        said = ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
+        log.info("%s, epoch %d: %s", model.name, epoch + 1, said)
+
+    return [keras.callbacks.LambdaCallback(on_epoch_end=tell)]
 
 
 def build(units: int, classes: int) -> keras.Model:

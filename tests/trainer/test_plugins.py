@@ -141,6 +141,43 @@ def test_a_plugins_version_is_scored_and_trained_further(name: str, run, rows: P
     assert not same_weights(second.model, first.model)
 
 
+COUNTING = """
+import keras
+from pydantic import BaseModel
+NAME = "counting"
+class Arguments(BaseModel): pass
+class Count(keras.callbacks.Callback):
+    def on_train_begin(self, logs=None): self.epochs = []
+    def on_epoch_end(self, epoch, logs): self.epochs.append(epoch)
+    def on_train_end(self, logs=None): print("counted", self.epochs)
+    def state(self): return {"epochs": self.epochs}
+    def restore(self, state): self.epochs = state["epochs"]
+def callbacks(model): return [Count()]
+def build(): return keras.Sequential([keras.layers.Dense(2, activation="softmax")])
+"""
+
+
+def test_a_plugin_s_callback_goes_on_with_what_it_remembered(
+    run, killed, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "counting.py").write_text(COUNTING)
+    monkeypatch.setenv(plugin.VARIABLE, f"{tmp_path}/plugins/")
+    plugin.plugins.cache_clear()
+    body = body_of("gradient_loop") | {"model": {"kind": "plugin", "name": "counting"}}
+    killed(body, polls=10, data_file=rows)
+    run(body, data_file=rows)
+    assert capsys.readouterr().out.splitlines()[-1] == "counted [0, 1, 2]"
+
+
+def test_a_lambda_callback_writes_into_the_log(run, rows: Path, caplog) -> None:
+    caplog.set_level("INFO", "fitserve_plugins.gradient_loop")
+    run(body_of("gradient_loop"), data_file=rows)
+    told = [line for line in caplog.messages if ", epoch " in line]
+    assert [line.partition(", epoch ")[2].partition(":")[0] for line in told] == ["1", "2", "3"]
+    assert "val_accuracy" in told[-1]
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [

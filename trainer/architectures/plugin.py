@@ -36,7 +36,7 @@ def build(options: Options, rows: Mapping[str, Shape] | None, base: Base | None 
     """Have the plugin build the model, and call it once on symbols so that it has its weights."""
     import keras
 
-    from trainer.plugin import plugins
+    from trainer.plugin import built, plugins
 
     plugin = plugins().get(options.name)
     if plugin is None:
@@ -52,6 +52,7 @@ def build(options: Options, rows: Mapping[str, Shape] | None, base: Base | None 
         raise SpecUnbuildableError(first["msg"], location={"pointer": f"/model/args/{place}"}) from error
     try:
         model = plugin.build(**dict(arguments))
+        built(model, plugin)
         step = getattr(plugin, "step", None)
         if step is not None:
             model.train_step = lambda data: step(model, data)
