@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from trainer.architecture import Base, ModelOptions, Shape, build
+from trainer.architecture import PLUGIN, Base, ModelOptions, Shape, build
 from trainer.compiling import CompileOptions, optimizer_of
+from trainer.errors import SpecUnbuildableError
 
 if TYPE_CHECKING:
     import keras
@@ -49,14 +50,26 @@ def sketch(
 ) -> Sketch:
     """Build a model without its weights, however many there are; `rows` as `inspect` takes them.
 
+    A plugin that needs values to build its model gets them.
+
     Raises:
         SpecUnbuildableError: Keras refuses the description.
     """
     optimizer = None if how is None else optimizer_of(how)
+    shape = None if base is None else replace(base, weights=None)
     with _without_values():
-        model = build(options, rows, None if base is None else replace(base, weights=None))
-        if optimizer is not None and model.built:
+        try:
+            model = build(options, rows, shape)
+        except SpecUnbuildableError:
+            if PLUGIN not in (options.kind, shape and shape.model.kind):
+                raise
+            model = None
+        if optimizer is not None and model is not None and model.built:
             _build(optimizer, model.trainable_variables)
+    if model is None:
+        model = build(options, rows, shape)
+        if optimizer is not None and model.built and not model.compiled:
+            optimizer.build(model.trainable_variables)
     return Sketch(model, optimizer)
 
 

@@ -19,6 +19,7 @@ from trainer.architecture import Base, recorded
 from trainer.evaluating import evaluate
 from trainer.fit import Trained, fit
 from trainer.spec import EvaluateSpec, TrainSpec
+from trainer.validating import validate
 
 SAMPLES = Path(__file__).parents[2] / "deploy" / "plugins"
 CROSSENTROPY = {"optimizer": "adam", "loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
@@ -139,6 +140,14 @@ def test_a_plugins_version_is_scored_and_trained_further(name: str, run, rows: P
     assert recorded(TrainSpec.model_validate(further).model, second.model, base)["name"] == name
     # It went on from where the first run ended, and not from drawn weights.
     assert not same_weights(second.model, first.model)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_a_plugin_s_model_is_tried_dry(name: str, rows: Path) -> None:
+    told = validate(TrainSpec.model_validate(body_of(name)), data_file=rows, seed=1, memory_bytes=1 << 33)
+    assert (told["faults"], told["warnings"]) == ([], [])
+    assert told["rows"] == {"validation": 24, "train": 72}
+    assert told["model"]["parameters"] > 0
 
 
 COUNTING = """
