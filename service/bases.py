@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.weights import PATH as WEIGHTS
 from service.errors import Fault
 from trainer.architecture import PLUGIN, VERSION, Base
+from trainer.architectures.version import LAST
 from trainer.errors import SpecUnbuildableError
 
 if TYPE_CHECKING:  # the child reads versions too, and knows no database
@@ -29,7 +30,7 @@ def resolved(body: Mapping[str, Any], versions: VersionRecords) -> tuple[Mapping
     if not isinstance(model, Mapping) or model.get("kind") != VERSION:
         return body, []
     name, number = model.get("name"), model.get("version")
-    if not isinstance(name, str) or isinstance(number, bool) or not isinstance(number, int | None):
+    if not isinstance(name, str) or not (number is None or _is_number(number)):
         return body, []  # the form of the section tells
     published = versions.get(name, number) if number is not None else versions.latest(name)
     if published is None:
@@ -69,6 +70,10 @@ def read_base(folder: Path) -> Base:
 def base_of(details: Mapping[str, Any]) -> Base | None:
     """Read the base that `base_folder` put into the order, if it did."""
     return read_base(Path(details["base"])) if "base" in details else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LAST
 
 
 def _unknown(name: str, number: int | None, versions: VersionRecords) -> Fault:

@@ -86,7 +86,7 @@ def test_models_and_versions_that_are_not_there_are_told(tiny: Site) -> None:
     }
 
 
-@pytest.mark.parametrize("section", [{"name": 3}, {"version": "1"}, {"version": True}])
+@pytest.mark.parametrize("section", [{"name": 3}, {"version": "1"}, {"version": True}, {"version": 10**30}])
 def test_sections_of_another_form_are_told_by_their_form(tiny: Site, section: dict[str, Any]) -> None:
     (field,) = section
     assert list(faults(new_training_job, body(**section), tiny.records)) == [f"/model/{field}"]

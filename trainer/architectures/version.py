@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import keras
 
 KIND = VERSION
+LAST = 2**31 - 1
+"""No version has a higher number."""
 _Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -31,7 +33,7 @@ class Options(ModelOptions):
 
     kind: Literal["version"]
     name: Annotated[str, Field(min_length=1, max_length=63)]
-    version: Count | None = None
+    version: Annotated[Count, Field(le=LAST)] | None = None
     freeze: Annotated[
         Annotated[int, Field(strict=True, ge=0)] | _Pattern | tuple[_Pattern, ...] | None,
         one_message("expected a number of layers, a pattern of names, or a list of patterns"),
