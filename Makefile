@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 COMPILE := $(UV) pip compile pyproject.toml --quiet --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-package fitserve --no-emit-package fitserve-server
 
-.PHONY: install demo up test test-full faults resume mutants check format catalog protos lock clean help
+.PHONY: install demo up test test-full faults resume topics mutants check format catalog protos lock clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ faults: install ## Real jobs under random kills and freezes, on SQLite and Postg
 
 resume: install ## Kill training everywhere: weights and curves equal the undisturbed run's, to the bit.
 	$(BIN)/python -m tests.resume
+
+topics: install ## Train every example through a running stack, and write docs/topics.md from what came out.
+	$(BIN)/python -m tests.topics
 
 mutants: install ## Take out each guard in turn, and name the test that misses it.
 	$(BIN)/python -m tests.mutants

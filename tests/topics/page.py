@@ -1,0 +1,73 @@
+"""docs/topics.md: the table of topics with the figures of one run."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from tests.topics.table import EXAMPLE_TEST, MODULE, TOPICS, Topic
+
+PAGE = Path(__file__).parents[2] / "docs" / "topics.md"
+WIDTH = 120
+COLUMNS = ("parameters", "epochs", "loss", "held_out", "training_s")
+
+HEAD = f"""\
+<!-- Written by `make topics` from a run of {MODULE}; change tests/topics/table.py instead. -->
+# What Keras courses teach, here
+
+Topic by topic: what introductions to TensorFlow and Keras teach, what to do about it with fitserve, and specs
+that do it. `make topics` sends each spec to a running stack, waits until its version answers over gRPC and
+REST as the trained model did, and writes this page. The tests that it runs are in
+`{MODULE}`, the figures are of its last run, on a CPU: *loss* is the last epoch's in
+training, *held out* the metrics on rows that were not trained on, *training* the seconds between loading the
+data and exporting, which vary with what else a machine does.
+
+The input pipeline is in the [job spec](job-spec.md#data), exports are [there](job-spec.md#export), too.
+"""
+
+
+def figures_of(report: Path) -> dict[str, dict[str, str]]:
+    """Read from pytest's JUnit report what the examples' tests recorded, by example."""
+    found = {}
+    for case in ET.parse(report).iter("testcase"):
+        match = re.fullmatch(rf"{EXAMPLE_TEST}\[(\w+)\]", case.attrib["name"])
+        if match is not None:
+            found[match[1]] = {each.attrib["name"]: each.attrib["value"] for each in case.iter("property")}
+    return found
+
+
+def text_of(figures: Mapping[str, Mapping[str, str]]) -> str:
+    """Write the page.
+
+    Raises:
+        KeyError: the run has no figures of an example.
+    """
+    lines = [HEAD, *(line for topic in TOPICS for line in _section(topic, figures))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def without_figures(page: str) -> str:
+    """The page as it is after any run."""
+    return re.sub(r"^(\| \[.+?\|.+?\|).*$", r"\1", page, flags=re.MULTILINE)
+
+
+def _section(topic: Topic, figures: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    yield f"## {topic.name}\n"
+    for said in (f"**Taught:** {topic.taught}", f"**Here:** {topic.here}"):
+        yield textwrap.fill(said, WIDTH, break_long_words=False, break_on_hyphens=False) + "\n"
+    if topic.examples:
+        yield "| spec | trained by | parameters | epochs | loss | held out | training |"
+        yield "|---|---|--:|--:|--:|---|--:|"
+    for which in topic.examples:
+        cells = [figures[which][column] for column in COLUMNS]
+        spec = f"[{which}](../examples/{which}.json)"
+        yield f"| {spec} | `{EXAMPLE_TEST}[{which}]` | {' | '.join(cells)} s |"
+    if topic.examples:
+        yield ""
+    if topic.tests:
+        yield "Also checked:\n"
+        yield from (f"- `{MODULE}::{test}`" for test in topic.tests)
+        yield ""

@@ -1,0 +1,231 @@
+"""What introductions to Keras teach, done here: each example through a real stack, then what its topic says.
+
+`make topics` runs this module and writes docs/topics.md from what came out.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from fitserve import Predictor, ProblemError
+from tests.acceptance.stack import example
+from tests.topics.classroom import Classroom, Outcome
+from tests.topics.table import EXAMPLES
+
+pytestmark = pytest.mark.full
+
+Trained = Callable[[str], Outcome]
+# Exports are proven within 1e-5 of each answer; servers run the same graph.
+SAME = {"rtol": 1e-5, "atol": 1e-5}
+THREE_WAYS = ("mlp_sequential", "mlp_functional", "mlp_subclassed")
+
+
+def served(room: Classroom, outcome: Outcome) -> dict[str, np.ndarray]:
+    with Predictor(room.stack.addresses.serving_grpc) as predictor:
+        return dict(predictor.predict(outcome.name, outcome.inputs))
+
+
+def stack_of(*units: int, bias: bool = True) -> dict[str, Any]:
+    layers = [{"class_name": "Dense", "config": {"units": each, "use_bias": bias}} for each in units]
+    return {"kind": "sequential", "layers": layers}
+
+
+@pytest.mark.parametrize("which", EXAMPLES)
+def test_example(
+    which: str,
+    trained: Trained,
+    room_for: Callable[[str], Classroom],
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Uploaded, submitted, trained, published, and answered by gRPC and REST as the trained model did."""
+    outcome, room = trained(which), room_for(which)
+    answers = served(room, outcome)
+    assert answers.keys() == outcome.outputs.keys()
+    rest = httpx.post(
+        f"{room.stack.addresses.serving_rest}/v1/models/{outcome.name}:predict",
+        json={"inputs": {name: rows.tolist() for name, rows in outcome.inputs.items()}},
+    ).json()["outputs"]
+    for name, expected in outcome.outputs.items():
+        np.testing.assert_allclose(answers[name], expected, **SAME)
+        np.testing.assert_allclose(rest[name] if len(answers) > 1 else rest, expected, **SAME)
+    if outcome.inspected is not None:
+        assert outcome.inspected["parameters"] == outcome.parameters
+    assert outcome.curves[-1]["loss"] != outcome.curves[0]["loss"]
+    record_property("parameters", f"{outcome.parameters:,}")
+    record_property("epochs", len(outcome.curves))
+    record_property("loss", f"{outcome.curves[-1]['loss']:.4g}")
+    held_out = {name: value for name, value in outcome.held_out.items() if not name.endswith("loss")}
+    shown = held_out or {"loss": outcome.held_out["loss"]}
+    record_property("held_out", ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+    record_property("training_s", f"{outcome.training_s:.1f}")
+
+
+def test_a_job_run_eagerly_computes_what_its_graph_does(classroom: Classroom, trained: Trained) -> None:
+    eager = trained("eager")
+    assert eager.resolved["compile"] == {
+        **example("eager")["compile"],
+        "run_eagerly": True,
+        "steps_per_execution": 1,
+    }
+    spec = example("eager", name="graph")
+    del spec["compile"]["run_eagerly"]
+    graph = classroom.train(spec)
+    for name, answer in eager.outputs.items():
+        # Measured: equal to the bit. A graph may fuse kernels that round otherwise on another CPU.
+        np.testing.assert_allclose(graph.outputs[name], answer, atol=1e-5)
+
+
+def test_xla_is_a_field_of_the_spec(trained: Trained) -> None:
+    assert trained("xla").resolved["compile"]["jit_compile"] is True
+
+
+@pytest.mark.parametrize(
+    ("features", "units", "with_bias", "without"),
+    [
+        (32, (64,), 2_112, 2_048),
+        (4, (8, 3), 67, 56),
+        (32, (64, 64, 10), 6_922, 6_784),
+        (784, (128, 128, 10), 118_282, 118_016),
+    ],
+    ids=lambda value: value if isinstance(value, int) else "-".join(map(str, value)),
+)
+def test_dense_layers_have_the_parameters_of_the_formula(
+    classroom: Classroom, features: int, units: tuple[int, ...], with_bias: int, without: int
+) -> None:
+    for bias, expected in ((True, with_bias), (False, without)):
+        found = classroom.inspect({"model": stack_of(*units, bias=bias), "inputs": {"x": [features]}})
+        sizes = [(below + bias) * above for below, above in zip((features, *units[:-1]), units, strict=True)]
+        assert [layer["parameters"] for layer in found["layers"]] == sizes
+        assert (found["parameters"], found["weight_bytes"]["float32"]) == (expected, 4 * expected)
+        assert found["largest_layer"] == found["layers"][int(np.argmax(sizes))]["name"]
+
+
+def test_a_dense_layer_without_a_shape_is_not_built_yet(classroom: Classroom) -> None:
+    found = classroom.inspect({"model": stack_of(64)})
+    assert (found["built"], found["layers"][0]["parameters"]) == (False, None)
+
+
+def test_three_ways_to_a_model_end_with_the_same_weights_and_curves(trained: Trained) -> None:
+    outcomes = [trained(which) for which in THREE_WAYS]
+    for others in zip(*(outcome.weights for outcome in outcomes), strict=True):
+        assert all(np.array_equal(array, others[0][1]) for _, array in others)
+    assert outcomes[0].parameters == 21 * 64 + 65 * 32 + 33 * 5
+    assert outcomes[0].curves == outcomes[1].curves == outcomes[2].curves
+    answers = [next(iter(outcome.outputs.values())) for outcome in outcomes]
+    assert all(np.array_equal(answer, answers[0]) for answer in answers)
+
+
+def test_two_outputs_have_a_loss_each_and_weights_between_them(trained: Trained) -> None:
+    outcome = trained("two_in_two_out")
+    assert set(outcome.outputs) == {"department", "priority"}
+    last = outcome.curves[-1]
+    whole = last["department_loss"] + 5 * last["priority_loss"]
+    # Each is a mean over the epoch's batches of its own.
+    assert last["loss"] == pytest.approx(whole, rel=0.05)
+
+
+def test_a_shared_layer_has_its_weights_once(trained: Trained) -> None:
+    outcome = trained("shared_layers")
+    assert outcome.parameters == 65 * 64 + 65 * 32 + 33 * 32 + 33
+
+
+def test_what_is_random_in_training_is_not_in_serving(classroom: Classroom, trained: Trained) -> None:
+    outcome = trained("regularization")
+    first, second = served(classroom, outcome), served(classroom, outcome)
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_the_image_classifier_beats_chance_on_new_images(trained: Trained) -> None:
+    # A tenth is chance; 0.67 was measured.
+    assert trained("image_classifier").held_out["accuracy"] >= 0.4
+
+
+def test_validation_split_takes_the_last_rows(classroom: Classroom, trained: Trained) -> None:
+    outcome = trained("dense")
+    judgement = json.loads(classroom.artifact(outcome, "judgement"))
+    assert (judgement["part"], judgement["rows"]) == ("validation", 1797 - int(1797 * 0.8))
+    with np.load(classroom.folder / "digits28.npz") as digits:
+        np.testing.assert_array_equal(
+            outcome.inputs["features"][0], digits["x"][int(1797 * 0.8)].astype(np.float32)
+        )
+
+
+def test_the_best_epoch_is_that_of_the_least_validation_loss(trained: Trained) -> None:
+    outcome = trained("class_weight")
+    best = min(outcome.curves, key=lambda row: row["val_loss"])
+    for name, value in outcome.job.metrics["best"].items():
+        assert best[name] == pytest.approx(value)
+
+
+def test_class_weight_finds_more_of_a_rare_class(classroom: Classroom, trained: Trained) -> None:
+    spec = example("class_weight", name="unweighted")
+    del spec["fit"]["class_weight"]
+    unweighted = classroom.train(spec)
+    assert trained("class_weight").held_out["recall"] > unweighted.held_out["recall"]
+
+
+def test_callbacks_stop_slow_down_keep_and_write(classroom: Classroom, trained: Trained) -> None:
+    outcome = trained("callbacks")
+    assert len(outcome.curves) < example("callbacks")["fit"]["epochs"]
+    rates = [row["learning_rate"] for row in outcome.curves]
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[-1] < rates[0]
+    assert {"csv_log", "tensorboard"} <= outcome.artifacts
+    assert classroom.artifact(outcome, "csv_log").count(b"\n") == 1 + len(outcome.curves)
+    with tarfile.open(fileobj=io.BytesIO(classroom.artifact(outcome, "tensorboard"))) as tar:
+        folders = {name.split("/")[-2] for name in tar.getnames() if "tfevents" in name}
+    assert folders == {"train", "validation"}
+
+
+def test_a_lambda_callback_is_refused_with_what_to_do(classroom: Classroom) -> None:
+    spec = example("callbacks", name="lambda")
+    classroom.upload(spec)
+    spec["fit"]["callbacks"] = [{"class_name": "LambdaCallback", "config": {}}]
+    with pytest.raises(ProblemError) as refused:
+        classroom.client.submit(spec)
+    (error,) = refused.value.errors
+    assert error.pointer == "/fit/callbacks/0/class_name"
+    assert "plugin" in error.detail
+
+
+def test_a_gan_trains_two_networks(trained: Trained) -> None:
+    outcome = trained("gan")
+    assert "compile" not in example("gan")
+    generator, critic = 9 * 32 + 33 * 2, 3 * 32 + 33
+    assert outcome.parameters == generator + critic
+    assert outcome.curves[0]["generator_loss"] != outcome.curves[-1]["generator_loss"]
+    assert all(((answer >= 0) & (answer <= 1)).all() for answer in outcome.outputs.values())
+
+
+def test_contrastive_vectors_have_unit_length(trained: Trained) -> None:
+    (vectors,) = trained("contrastive").outputs.values()
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_two_towers_take_users_and_items_by_name_as_integers(trained: Trained) -> None:
+    inputs = trained("two_tower").inputs
+    assert {name: str(rows.dtype) for name, rows in inputs.items()} == {"user": "int32", "item": "int32"}
+
+
+@pytest.mark.parametrize("which", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_ends_as_float32(which: str, trained: Trained) -> None:
+    outcome = trained(which)
+    assert outcome.resolved["resources"] == {"precision": which}
+    assert {str(answer.dtype) for answer in outcome.outputs.values()} == {"float32"}
+
+
+def test_mirrored_asks_for_a_slot_of_several_devices(classroom: Classroom, trained: Trained) -> None:
+    trained("mirrored")
+    spec = example("mirrored", name="alone")
+    classroom.upload(spec)
+    job = classroom.client.wait(classroom.client.submit(spec).id, timeout_s=120)
+    assert job.error is not None
+    assert (job.error.code, job.error.location) == ("spec_unbuildable", {"pointer": "/resources/strategy"})
