@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.answers import complete, give_up, mark, resume
 from service.bases import read_base
 from service.data import dataset_file
 from service.jobs import EventKind, Job, Status
@@ -13,8 +14,9 @@ from service.kind import Cancelled, Channel, Interrupted, Site
 from service.protocol import Order
 
 if TYPE_CHECKING:
-    from service.records import Claim
     from trainer.observer import Interruption
+
+__all__ = ["complete", "give_up", "mark", "prepare", "resume", "run", "warm_up"]
 
 
 def prepare(job: Job, site: Site) -> Mapping[str, Any]:
@@ -65,22 +67,3 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     except errors.Interrupted as error:
         raise Interrupted from error
     return {"model": order.spec["model"], "version": order.spec["version"], **scored}
-
-
-def complete(claim: Claim, outcome: Mapping[str, Any], site: Site) -> bool:
-    """Keep the scores as the row's result."""
-    return site.records.claims.finish(claim, Status.SUCCEEDED, result=outcome)
-
-
-def resume(claim: Claim, site: Site) -> bool:  # noqa: ARG001 - the contract of kinds
-    """Nothing of it outlives its attempt."""
-    return False
-
-
-def mark(work_folder: Path) -> str | None:  # noqa: ARG001 - the contract of kinds
-    """It keeps nothing half done."""
-    return None
-
-
-def give_up(claim: Claim, site: Site, error: Mapping[str, Any] | None) -> None:
-    """There is nothing to clear away."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.answers import mark, resume
 from service.data import dataset_file
 from service.jobs import EventKind, Job, Phase, Status
 from service.kind import Channel, Site
@@ -14,6 +15,7 @@ from service.protocol import Order
 if TYPE_CHECKING:
     from service.records import Claim
 
+__all__ = ["complete", "give_up", "mark", "prepare", "resume", "run", "warm_up"]
 SCHEMA_FIELDS = ("name", "dtype", "shape")
 
 
@@ -63,16 +65,6 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
 def complete(claim: Claim, outcome: Mapping[str, Any], site: Site) -> bool:
     """Record what was found, and that the row is done."""
     return site.records.datasets.ingested(claim, outcome)
-
-
-def resume(claim: Claim, site: Site) -> bool:  # noqa: ARG001 - the contract of kinds
-    """Nothing of an ingest outlives its attempt."""
-    return False
-
-
-def mark(work_folder: Path) -> str | None:  # noqa: ARG001 - the contract of kinds
-    """It keeps nothing half done."""
-    return None
 
 
 def give_up(claim: Claim, site: Site, error: Mapping[str, Any] | None) -> None:

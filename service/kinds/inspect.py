@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from service.answers import complete, give_up, mark, resume
 from service.bases import base_folder, base_of
-from service.jobs import Job, Status
+from service.jobs import Job
 from service.kind import Channel, Site
 from service.protocol import Order
 
-if TYPE_CHECKING:
-    from service.records import Claim
+__all__ = ["complete", "give_up", "mark", "prepare", "resume", "run", "warm_up"]
 
 
 def prepare(job: Job, site: Site) -> Mapping[str, Any]:
@@ -37,22 +36,3 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:  # noqa: ARG001 - 
     rows = None if spec.inputs is None else {name: tuple(shape) for name, shape in spec.inputs.items()}
     base = base_of(order.details)
     return inspect(spec.model, rows, how=spec.compile, batch_size=spec.batch_size, base=base)
-
-
-def complete(claim: Claim, outcome: Mapping[str, Any], site: Site) -> bool:
-    """Keep the description as the row's result."""
-    return site.records.claims.finish(claim, Status.SUCCEEDED, result=outcome)
-
-
-def resume(claim: Claim, site: Site) -> bool:  # noqa: ARG001 - the contract of kinds
-    """Nothing of it outlives its attempt."""
-    return False
-
-
-def mark(work_folder: Path) -> str | None:  # noqa: ARG001 - the contract of kinds
-    """It keeps nothing half done."""
-    return None
-
-
-def give_up(claim: Claim, site: Site, error: Mapping[str, Any] | None) -> None:
-    """There is nothing to clear away."""

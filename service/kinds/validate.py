@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from exporter.entries import with_saved_model
 from exporter.format import missing_modules
+from service.answers import complete, give_up, mark, resume
 from service.bases import base_folder, base_of
 from service.data import dataset_file
-from service.jobs import Job, JobSpec, Status
+from service.jobs import Job, JobSpec
 from service.kind import Channel, Site
 from service.memory import room_bytes
 from service.protocol import Order
 
-if TYPE_CHECKING:
-    from service.records import Claim
+__all__ = ["complete", "give_up", "mark", "prepare", "resume", "run", "warm_up"]
 
 
 def prepare(job: Job, site: Site) -> Mapping[str, Any]:
@@ -50,22 +50,3 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:  # noqa: ARG001 - 
         for entry in with_saved_model(spec.export)
     ]
     return {**found, "exports": [{**each, "feasible": not each["missing"]} for each in exports]}
-
-
-def complete(claim: Claim, outcome: Mapping[str, Any], site: Site) -> bool:
-    """Keep what was found as the row's result."""
-    return site.records.claims.finish(claim, Status.SUCCEEDED, result=outcome)
-
-
-def resume(claim: Claim, site: Site) -> bool:  # noqa: ARG001 - the contract of kinds
-    """Nothing of it outlives its attempt."""
-    return False
-
-
-def mark(work_folder: Path) -> str | None:  # noqa: ARG001 - the contract of kinds
-    """It keeps nothing half done."""
-    return None
-
-
-def give_up(claim: Claim, site: Site, error: Mapping[str, Any] | None) -> None:
-    """There is nothing to clear away."""
