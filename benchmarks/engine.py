@@ -26,6 +26,7 @@ import httpx
 import examples
 from benchmarks.clients import post_for
 from benchmarks.report import Figure, parser, show
+from benchmarks.stacks import client_of, events_of, running
 from examples.data import write_breast_cancer
 from fitserve import Client
 from service.jobs import Kind, NewJob
@@ -107,7 +108,7 @@ def cancels(rounds: int) -> list[Figure]:
     with _stack(slots="cpu;cpu") as (stack, _, _folder), ThreadPoolExecutor(2) as pool:
 
         def cancel_one(moment_s: float) -> float:
-            with _client(stack) as client:
+            with client_of(stack) as client:
                 job = client.submit(_spec(fit={"epochs": 100_000}))
                 time.sleep(moment_s)
                 asked = time.monotonic()
@@ -210,17 +211,10 @@ PARTS: Mapping[str, Callable[[int], list[Figure]]] = {
 @contextmanager
 def _stack(**settings: Any) -> Iterator[tuple[Stack, Client, Path]]:
     """A whole stack with the breast-cancer data uploaded."""
-    with tempfile.TemporaryDirectory(prefix="fitserve-engine-") as name:
-        folder = Path(name)
+    with running(**settings) as (stack, folder), client_of(stack) as client:
         write_breast_cancer(folder / "breast_cancer.csv")
-        stack = Stack(Settings(home=folder / "home", **settings), free_addresses(), lambda _text: None)
-        try:
-            stack.start()
-            with _client(stack) as client:
-                client.upload(folder / "breast_cancer.csv", name="breast-cancer")
-                yield stack, client, folder
-        finally:
-            stack.stop()
+        client.upload(folder / "breast_cancer.csv", name="breast-cancer")
+        yield stack, client, folder
 
 
 @contextmanager
@@ -311,10 +305,6 @@ def _columns() -> list[str]:
     return [*data["features"], data["label"]]
 
 
-def _client(stack: Stack) -> Client:
-    return Client(stack.addresses.api, stack.settings.token_path.read_text().strip())
-
-
 def _await_warm(stack: Stack) -> None:
     """Wait until the worker's children stand still: what a waiting child imports, it has imported."""
     import psutil
@@ -337,7 +327,7 @@ def _until(stack: Stack, job_id: str, kind: str, *, after: int = 0) -> list[dict
     """The job's events from the first on, as soon as one of this kind is among those past `after`."""
     until = time.monotonic() + 120
     while time.monotonic() < until:
-        events = _events(stack, job_id)
+        events = events_of(stack, job_id)
         if any(event["event"] == kind and event["id"] > after for event in events):
             return events
         time.sleep(0.05)
@@ -345,21 +335,8 @@ def _until(stack: Stack, job_id: str, kind: str, *, after: int = 0) -> list[dict
 
 
 def _last_event(stack: Stack, job_id: str) -> int:
-    events = _events(stack, job_id)
+    events = events_of(stack, job_id)
     return int(events[-1]["id"]) if events else 0
-
-
-def _events(stack: Stack, job_id: str) -> list[dict[str, Any]]:
-    headers = {"Authorization": f"Bearer {stack.settings.token_path.read_text().strip()}"}
-    found: list[dict[str, Any]] = []
-    after: str | None = "0"
-    with httpx.Client(trust_env=False, headers=headers) as http:
-        while after is not None:
-            url = f"{stack.addresses.api}/v1/jobs/{job_id}/events"
-            page = http.get(url, params={"after": after, "limit": 100}).raise_for_status().json()
-            found += page["data"]
-            after = page["next"]
-    return found
 
 
 def _at(events: Sequence[Mapping[str, Any]], kind: str, **data: str) -> float:

@@ -10,23 +10,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 
 import examples
 from benchmarks.report import Figure, parser, show
+from benchmarks.stacks import client_of, events_of, running
 from examples.data import write_digits
 from fitserve import Client, Predictor
-from service.settings import Settings
-from service.up import Stack, free_addresses
+from service.up import Stack
 
 SPEC = Path(examples.__file__).parent / "digits.json"
 DEMO_WITHIN_S = 120.0
@@ -37,16 +34,16 @@ Event = tuple[float, str, Mapping[str, Any]]
 def main() -> int:
     """Run the rounds and print the hops."""
     chosen = parser(__doc__, rounds=3).parse_args()
-    with tempfile.TemporaryDirectory(prefix="fitserve-walk-") as folder, _stack(Path(folder)) as stack:
-        data = Path(folder) / "digits.npz"
+    with running() as (stack, folder):
+        data = folder / "digits.npz"
         write_digits(data)
         rounds: list[Hops] = []
         plain: list[float] = []
-        with Client(stack.addresses.api, stack.settings.token_path.read_text().strip()) as client:
+        with client_of(stack) as client:
             client.upload(data, name="digits")
             for number in range(chosen.rounds):
                 rounds.append(_walk(client, stack))
-                plain.append(_plain(data, Path(folder) / f"plain-{number}"))
+                plain.append(_plain(data, folder / f"plain-{number}"))
                 stack.watch()
     figures = [Figure.of(name, [hops[name] for hops in rounds], "s") for name in rounds[0]]
     totals = [sum(hops.values()) for hops in rounds]
@@ -55,16 +52,6 @@ def main() -> int:
     ratios = [ours / theirs for ours, theirs in zip(totals, plain, strict=True)]
     figures.append(Figure.of("all of it / plain script", ratios, "x"))
     return show("From POST to the first prediction, hop by hop", figures, as_json=chosen.json)
-
-
-@contextmanager
-def _stack(folder: Path) -> Iterator[Stack]:
-    stack = Stack(Settings(home=folder / "home"), free_addresses(), lambda _text: None)
-    try:
-        stack.start()
-        yield stack
-    finally:
-        stack.stop()
 
 
 def _walk(client: Client, stack: Stack) -> Hops:
@@ -83,7 +70,9 @@ def _walk(client: Client, stack: Stack) -> Hops:
     with Predictor(stack.addresses.serving_grpc) as predictor:
         predictor.predict(version.model, np.zeros((1, 8, 8, 1), np.float32), version=version.version)
     predicted = time.time()
-    events = list(_events(stack, job.id))
+    events = [
+        (_seconds(event["created_at"]), event["event"], event["data"]) for event in events_of(stack, job.id)
+    ]
     claimed = _seconds(next(m["at"] for m in job.raw["transitions"] if m["status"] == "running"))
     steps = [at for at, kind, _ in events if kind == "progress"]
     published = next(at for at, kind, _ in events if kind == "version")
@@ -113,18 +102,6 @@ def _exports(events: Sequence[Event], published: float) -> Hops:
     marks[-1] = (last[0], f"{last[1]}, stage, fsync, rename, row")
     ends = [at for at, _ in marks[1:]] + [published]
     return {name: end - begin for (begin, name), end in zip(marks, ends, strict=True)}
-
-
-def _events(stack: Stack, job_id: str) -> Iterator[Event]:
-    """Every event of the job, from the pages of the API, which carry the times."""
-    headers = {"Authorization": f"Bearer {stack.settings.token_path.read_text().strip()}"}
-    after = "0"
-    while after is not None:
-        url = f"{stack.addresses.api}/v1/jobs/{job_id}/events"
-        page = httpx.get(url, params={"after": after}, headers=headers).raise_for_status().json()
-        for event in page["data"]:
-            yield _seconds(event["created_at"]), event["event"], event["data"]
-        after = page["next"]
 
 
 def _seconds(text: str) -> float:
