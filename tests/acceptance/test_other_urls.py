@@ -37,7 +37,8 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
 def test_a_job_goes_the_same_way_on_postgresql(
     postgres_url: str, redis_url: str, data: Path, tmp_path: Path
 ) -> None:
-    stack = RunningStack(tmp_path / "home", database_url=postgres_url, broker_url=redis_url)
+    urls = {"database_url": postgres_url, "broker_url": redis_url}
+    stack = RunningStack(tmp_path / "home", standby="false", **urls)  # for a single job none needs to wait
     try:
         stack.wait_until_up()
         assert "redis" not in stack.endpoints["processes"]

@@ -88,8 +88,8 @@ def _up(home: Path, at: Addresses) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def _started(home: Path, **settings: str) -> Iterator[RunningStack]:
-    """A stack that may never come up; ended whatever state it is in."""
-    stack = RunningStack(home, **settings)
+    """A stack that may never come up; ended whatever state it is in. It trains nothing, so no child waits."""
+    stack = RunningStack(home, standby="false", **settings)
     try:
         yield stack
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,19 @@ def mirrored(spec: dict[str, Any], images_file: Path, tmp_path_factory: pytest.T
     return fit_apart(spec, images_file, tmp_path_factory.mktemp("mirrored"))
 
 
+@pytest.fixture(scope="module")
+def killed(spec: dict[str, Any], images_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a mirrored run leaves that was killed within its second epoch."""
+    workdir = tmp_path_factory.mktemp("killed")
+    fit_apart(spec, images_file, workdir, kill_at=11)
+    return workdir
+
+
+@pytest.fixture
+def left(killed: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(killed, tmp_path / "work"))
+
+
 def test_a_slot_of_two_devices_mirrors_and_exports_what_it_trained(mirrored: Any) -> None:
     assert mirrored["replicas"] == 2
     assert mirrored["history"]["loss"][-1] < mirrored["history"]["loss"][0]
@@ -85,19 +99,17 @@ def test_a_slot_of_two_devices_mirrors_and_exports_what_it_trained(mirrored: Any
 
 
 def test_a_mirrored_run_is_resumed_to_the_bit(
-    spec: dict[str, Any], mirrored: Any, images_file: Path, tmp_path: Path
+    spec: dict[str, Any], mirrored: Any, images_file: Path, left: Path
 ) -> None:
-    fit_apart(spec, images_file, tmp_path, kill_at=11)
-    again = fit_apart(spec, images_file, tmp_path)
+    again = fit_apart(spec, images_file, left)
     assert again["notes"] == ["goes on from epoch 2, step 2 of 6"]
     assert (again["weights"], again["history"]) == (mirrored["weights"], mirrored["history"])
 
 
 def test_a_run_that_goes_on_with_other_devices_says_so(
-    spec: dict[str, Any], images_file: Path, tmp_path: Path
+    spec: dict[str, Any], images_file: Path, left: Path
 ) -> None:
-    fit_apart(spec, images_file, tmp_path, kill_at=11)
-    again = fit_apart(spec, images_file, tmp_path, cpus=1)
+    again = fit_apart(spec, images_file, left, cpus=1)
     assert "strategy was 'MirroredStrategy over 2 devices', is 'one device'" in again["notes"][0]
 
 
