@@ -50,6 +50,7 @@ def main() -> None:
     fit = FITS[case](x, y, size, steps_per_execution)
     print("ready", flush=True)
     for _ in sys.stdin:
+        keras.utils.clear_session()  # what models before this one left
         times = EpochTimes()
         fit({"epochs": epochs, "callbacks": [times], "verbose": 0})
         print(json.dumps(times.times), flush=True)
