@@ -117,12 +117,13 @@ TOPICS = (
         "EarlyStopping(patience, min_delta, restore_best_weights), ModelCheckpoint(save_best_only), "
         "ReduceLROnPlateau(factor, patience, min_lr), TensorBoard(histogram_freq), CSVLogger, "
         "LambdaCallback.",
-        "By name, with Keras's arguments; files are the job's, and come as artifacts. A LambdaCallback is"
-        " code, which no spec carries: the answer says to ask for a plugin.",
-        ("callbacks",),
+        "By name, with Keras's arguments; files are the job's, and come as artifacts. A LambdaCallback is "
+        "code, which no spec carries: it comes with a [plugin](plugins.md).",
+        ("callbacks", "gradient_loop"),
         (
             "test_callbacks_stop_slow_down_keep_and_write",
             "test_a_lambda_callback_is_refused_with_what_to_do",
+            "test_a_lambda_callback_of_a_plugin_is_called_after_each_epoch",
         ),
     ),
     Topic(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable
 from typing import Any
@@ -56,8 +57,7 @@ def test_example(
     for name, expected in outcome.outputs.items():
         np.testing.assert_allclose(answers[name], expected, **SAME)
         np.testing.assert_allclose(rest[name] if len(answers) > 1 else rest, expected, **SAME)
-    if outcome.inspected is not None:
-        assert outcome.inspected["parameters"] == outcome.parameters
+    assert outcome.inspected["parameters"] == outcome.parameters
     assert outcome.curves[-1]["loss"] != outcome.curves[0]["loss"]
     record_property("parameters", f"{outcome.parameters:,}")
     record_property("epochs", len(outcome.curves))
@@ -194,6 +194,16 @@ def test_a_lambda_callback_is_refused_with_what_to_do(classroom: Classroom) -> N
     (error,) = refused.value.errors
     assert error.pointer == "/fit/callbacks/0/class_name"
     assert "plugin" in error.detail
+
+
+def test_a_lambda_callback_of_a_plugin_is_called_after_each_epoch(
+    classroom: Classroom, trained: Trained
+) -> None:
+    outcome = trained("gradient_loop")
+    folder = classroom.stack.home / "jobs" / outcome.job.id
+    log = "".join(path.read_text() for path in folder.rglob("log") if path.is_file())
+    told = re.findall(r"epoch (\d+): .*accuracy", log)
+    assert told == [str(epoch) for epoch in range(1, 1 + len(outcome.curves))]
 
 
 def test_a_gan_trains_two_networks(trained: Trained) -> None:
