@@ -136,7 +136,10 @@ def recorded(options: ModelOptions, model: keras.Model, base: Base | None) -> di
     origin = options if base is None else base.model
     if origin.kind == PLUGIN:
         return origin.model_dump(mode="json")
-    return {"kind": "keras", "config": json.loads(model.to_json())}
+    document = json.loads(model.to_json())
+    # With it Keras would make an optimizer as well, and miss that in the weights' file.
+    document.pop("compile_config", None)
+    return {"kind": "keras", "config": document}
 
 
 # What a subclassed model was first called with, and what it answered: Keras keeps no such record.
