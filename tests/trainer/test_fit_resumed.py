@@ -27,7 +27,9 @@ def undisturbed(tmp_path_factory, images_file, images_document, recorder):
 
 # 8 polls an epoch, after 5 of the 6 batches, the 2 of validation and the end: within the first epoch, in its
 # validation, at its end, within the second, at the very end.
-@pytest.mark.parametrize("polls", [2, 6, 8, 10, 32])
+@pytest.mark.parametrize(
+    "polls", [pytest.param(2, marks=pytest.mark.full), 6, 8, pytest.param(10, marks=pytest.mark.full), 32]
+)
 def test_a_stopped_run_goes_on_to_the_weights_of_an_undisturbed_one(
     run, images_body, recorder, undisturbed, polls
 ):
@@ -86,7 +88,9 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(
     assert observer.notes == []
 
 
-@pytest.mark.parametrize("checkpoint", [{"every_steps": 1}, {"every_s": 1e-9}])
+@pytest.mark.parametrize(
+    "checkpoint", [{"every_steps": 1}, pytest.param({"every_s": 1e-9}, marks=pytest.mark.full)]
+)
 def test_checkpoints_at_every_step_change_nothing(
     run, images_body, recorder, undisturbed, checkpoint, tmp_path
 ):
@@ -112,7 +116,7 @@ def optimizer(name, **config):
     "optimizer",
     [
         optimizer("Nadam", learning_rate=0.02, use_ema=True, ema_momentum=0.7, ema_overwrite_frequency=5),
-        optimizer("Adam", gradient_accumulation_steps=4),
+        pytest.param(optimizer("Adam", gradient_accumulation_steps=4), marks=pytest.mark.full),
     ],
     ids=lambda optimizer: optimizer["class_name"],
 )

@@ -106,7 +106,9 @@ def step_by_step(images_document, images_file: Path, recorder, tmp_path_factory)
 
 
 # Of 6 steps an epoch: whole calls, a shorter last one, one call for all, and more than there are.
-@pytest.mark.parametrize("steps", [3, 4, 6, 100])
+@pytest.mark.parametrize(
+    "steps", [pytest.param(3, marks=pytest.mark.full), 4, pytest.param(6, marks=pytest.mark.full), 100]
+)
 def test_several_steps_a_call_train_the_same_model(
     run, images_body, recorder, step_by_step: Trained, steps: int
 ) -> None:

@@ -96,7 +96,7 @@ def test_each_output_of_a_graph_is_float32_within_nested_models_too() -> None:
     assert {output.dtype.name for output in model(np.ones((1, 3), np.float32))} == {"float32"}
 
 
-@pytest.mark.parametrize("precision", MIXED)
+@pytest.mark.parametrize("precision", [MIXED[0], pytest.param(MIXED[1], marks=pytest.mark.full)])
 def test_a_run_in_mixed_precision_is_resumed_to_the_bit(
     run, body, killed, images_file: Path, tmp_path: Path, recorder, precision: Precision
 ) -> None:
