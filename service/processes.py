@@ -122,8 +122,13 @@ def find_redis() -> str:
 
 
 def environment(settings: Settings, addresses: Addresses) -> Mapping[str, str]:
-    """The settings that every process of the stack is started with."""
-    return {
+    """The settings that every process of the stack is started with: all of them, whoever chose them."""
+    chosen = {
+        f"FITSERVE_{name.upper()}": str(value)
+        for name in type(settings).model_fields
+        if (value := getattr(settings, name)) not in (None, "")
+    }
+    return chosen | {
         "FITSERVE_HOME": str(settings.home.absolute()),
         "FITSERVE_DATABASE_URL": settings.effective_database_url,
         "FITSERVE_BROKER_URL": settings.effective_broker_url,
@@ -132,8 +137,6 @@ def environment(settings: Settings, addresses: Addresses) -> Mapping[str, str]:
         "FITSERVE_TOKEN_FILE": str(settings.token_path.absolute()),
         "FITSERVE_SERVING_GRPC": addresses.serving_grpc,
         "FITSERVE_SERVING_REST": addresses.serving_rest,
-        "FITSERVE_SLOTS": settings.slots,
-        "FITSERVE_LOG_LEVEL": settings.log_level,
     }
 
 
