@@ -59,7 +59,6 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
         "Softmax": {},
         "UnitNormalization": {},
         "Flatten": {},
-        "Masking": {},
         "GroupNormalization": {"groups": 2},
         "Rescaling": {"scale": 0.5},
         "SpectralNormalization": {"layer": DENSE},
@@ -118,7 +117,6 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
         "RandomColorDegeneration": {"factor": 0.2, "value_range": UNIT},
         "RandomColorJitter": {"value_range": UNIT, "brightness_factor": 0.1},
         "RandomContrast": {"factor": 0.2, "value_range": UNIT},
-        "RandomCrop": {"height": 4, "width": 4},
         "RandomElasticTransform": {"value_range": UNIT},
         "RandomErasing": {"value_range": UNIT},
         "RandomFlip": {},
@@ -184,6 +182,7 @@ GRAPHS = (
     "GroupQueryAttention",
     "InputLayer",
     "LSTMCell",
+    "Masking",
     "Maximum",
     "Minimum",
     "MultiHeadAttention",
@@ -195,6 +194,7 @@ GRAPHS = (
 LEFT_OUT = {
     "HashedCrossing": "crosses columns of whole numbers or words: preprocessing, before the model",
     "MaxNumBoundingBoxes": "works on bounding boxes beside the images, and a data set has none",
+    "RandomCrop": "crops in training alone (Keras 3.15): what follows meets another shape in validation",
     "StringLookup": "takes words, and a column holds numbers",
     "TextVectorization": "takes texts, and a column holds numbers",
 }
@@ -240,6 +240,8 @@ def graph(name: str) -> tuple[dict[str, Any], str]:
         )(series)
     elif name.endswith("Cell"):
         given = keras.layers.RNN(getattr(keras.layers, name)(3))(series)
+    elif name == "Masking":
+        given = keras.layers.LSTM(3)(keras.layers.Masking()(series))
     elif name == "InputLayer":
         given = series
     else:
