@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from service.errors import Fault, SpecRefusedError
+from service.errors import Fault, NotFoundError, SpecRefusedError
 from service.jobs import Kind, NewJob, RowOptions
 from service.pointers import faults_of
 from service.records import PublishedVersion, Records
 from service.submission import data_of
+from serving.errors import StoreError
 from serving.store import Store
 from trainer.compiling import CompileOptions
 from trainer.spec import Data
@@ -37,10 +38,11 @@ def new_evaluation(body: object, version: PublishedVersion, records: Records, st
 
     Raises:
         SpecRefusedError: with every error of the body, each with its JSON pointer.
+        NotFoundError: the version doesn't say how it was trained.
     """
     if not isinstance(body, Mapping):
         raise SpecRefusedError([Fault("", "expected an object with data")])
-    trained = json.loads(store.artifact(version.model, version.number, "spec").read_text())
+    trained = _trained(version, store)
     full = _completed(body, trained, records)
     dataset, faults = data_of(full, records.datasets)
     given = body.get("data")
@@ -72,6 +74,16 @@ def new_evaluation(body: object, version: PublishedVersion, records: Records, st
         dataset_digest=dataset.digest,
         limits=asked.limits,
     )
+
+
+def _trained(version: PublishedVersion, store: Store) -> dict[str, Any]:
+    """The spec that the version was trained by."""
+    try:
+        spec: dict[str, Any] = json.loads(store.artifact(version.model, version.number, "spec").read_text())
+    except (StoreError, FileNotFoundError) as error:
+        which = f"version {version.number} of {version.model}"
+        raise NotFoundError(f"{which} keeps no record of how it was trained: train it again") from error
+    return spec
 
 
 def _completed(body: Mapping[str, Any], trained: Mapping[str, Any], records: Records) -> dict[str, Any]:

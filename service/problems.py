@@ -102,6 +102,12 @@ def install(app: FastAPI) -> None:
         return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "internal", detail)
 
 
+def reads(schema: str) -> dict[str, Any]:
+    """What OpenAPI says of a route that reads its body itself, so as to tell every error at once."""
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's entries for the problems that a route may answer."""
     return {

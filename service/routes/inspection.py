@@ -16,7 +16,7 @@ from service.documents import read_document
 from service.errors import Fault, NotFoundError, SpecRefusedError
 from service.inspection import new_inspection, new_validation
 from service.jobs import Job, NewJob, Status
-from service.problems import responses
+from service.problems import reads, responses
 from service.records import Records
 
 router = APIRouter(tags=["dry runs"])
@@ -26,12 +26,7 @@ LOOK_EVERY_S = 0.05
 
 @router.post(
     "/models:inspect",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InspectBody"}}},
-        }
-    },
+    openapi_extra=reads("InspectBody"),
     responses=responses(HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
     | {202: {"model": JobBody, "description": "Still at it: its `result` will be the description."}},
 )
@@ -45,12 +40,7 @@ async def inspect_model(request: Request, response: Response, here: Here) -> dic
 
 @router.post(
     "/jobs:validate",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}}},
-        }
-    },
+    openapi_extra=reads("JobSpec"),
     responses=responses(HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
     | {202: {"model": JobBody, "description": "Still at it: its `result` will tell."}},
 )

@@ -24,7 +24,7 @@ from service.errors import (
     SpecRefusedError,
 )
 from service.jobs import LABEL_KEY, LABEL_VALUE, LISTED_KINDS, MODEL_NAME, Job, Kind, Status, Transition
-from service.problems import responses
+from service.problems import reads, responses
 from service.records import JobFilter
 from service.routes.addresses import JobId
 from service.submission import new_training_job
@@ -39,12 +39,7 @@ log = structlog.get_logger(__name__)
     "/jobs",
     status_code=202,
     response_model=JobBody,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}}},
-        }
-    },
+    openapi_extra=reads("JobSpec"),
     responses=responses(HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY),
 )
 async def submit(

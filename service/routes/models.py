@@ -30,7 +30,7 @@ from service.documents import read_document
 from service.errors import NotFoundError, ServingUnavailableError
 from service.evaluation import new_evaluation
 from service.jobs import Status, Transition
-from service.problems import responses
+from service.problems import reads, responses
 from service.records import PublishedVersion
 from service.routes.addresses import Label, ModelName, VersionNumber
 from service.serving_client import ServingState
@@ -110,12 +110,7 @@ def download(model: ModelName, number: VersionNumber, name: str, here: Here) -> 
     "/models/{model}/versions/{number}/evaluations",
     status_code=202,
     response_model=JobBody,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/EvaluationBody"}}},
-        }
-    },
+    openapi_extra=reads("EvaluationBody"),
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY),
 )
 async def evaluate_version(

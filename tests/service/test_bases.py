@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.errors import SpecRefusedError
+from service.errors import NotFoundError, SpecRefusedError
 from service.evaluation import new_evaluation
 from service.inspection import new_validation
 from service.jobs import Kind, SlotKind
@@ -150,6 +150,12 @@ def test_an_evaluation_may_name_other_columns_and_metrics(tiny: Site) -> None:
 )
 def test_every_fault_of_an_evaluation_is_told(tiny: Site, asked: Any, pointers: list[str]) -> None:
     assert sorted(faults(evaluation, tiny, asked)) == sorted(pointers)
+
+
+def test_a_version_without_its_spec_can_not_be_scored(tiny: Site) -> None:
+    (tiny.store.root / "tiny" / "1" / "assets.extra" / "spec.json").unlink()
+    with pytest.raises(NotFoundError, match="keeps no record of how it was trained"):
+        evaluation(tiny, {"data": {"uri": "dataset://tiny"}})
 
 
 def test_the_file_s_own_kind_is_meant(tiny: Site) -> None:
