@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from service.errors import UploadTooLargeError
+from trainer.source import DataFile
+
+CONVERSIONS = ".conversions"
+"""In the data root: what files were converted to, for whoever reads them next."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,18 @@ def dataset_file(root: Path, digest: str) -> Path:
     """Where the content of this digest (`sha256:<hex>`) lies."""
     name = digest.removeprefix("sha256:")
     return root / name[:2] / name
+
+
+def place_of(root: Path, digest: str | None) -> dict[str, str]:
+    """For a child's order: where the data of a job lie."""
+    assert digest is not None
+    return {"data_file": str(dataset_file(root, digest)), "conversions": str(root / CONVERSIONS)}
+
+
+def data_file_of(details: Mapping[str, Any], digest: str | None) -> DataFile:
+    """What an order's details say of the data, whose name in the data root is their digest."""
+    hexadecimal = None if digest is None else digest.removeprefix("sha256:")
+    return DataFile(Path(details["data_file"]), Path(details["conversions"]), hexadecimal)
 
 
 def keep(root: Path, chunks: Iterable[bytes], *, max_bytes: int) -> StoredFile:

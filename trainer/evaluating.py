@@ -10,10 +10,11 @@ from trainer.architecture import Base, inputs_of, restored
 from trainer.compiling import compile_model
 from trainer.errors import Cancelled, Interrupted
 from trainer.explaining import explained
+from trainer.loading import load
 from trainer.observer import Interruption
 from trainer.pipeline import evaluation_dataset
 from trainer.rows import cast, judged, named_as
-from trainer.source import load
+from trainer.source import DataFile
 from trainer.watch import metrics_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def evaluate(
     spec: EvaluateSpec,
     *,
     base: Base,
-    data_file: Path,
+    data_file: DataFile | Path,
     on_phase: Callable[[str], None],
     interruption: Callable[[], Interruption | None],
 ) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def evaluate(
         Interrupted, Cancelled: as it was asked to; nothing is kept.
     """
     on_phase("loading_data")
-    samples = load(spec.data, data_file, seed=0)
+    samples = load(spec.data, DataFile.of(data_file), seed=0)
     with explained():
         model = restored(base, samples.train.shapes)
         rows = named_as(model, samples).train

@@ -8,13 +8,14 @@ from trainer.architecture import Base, build
 from trainer.compiling import compile_model
 from trainer.environment import describe, settle_threads
 from trainer.explaining import explained
+from trainer.loading import load
 from trainer.memory import refuse_beyond
 from trainer.observer import Observer
 from trainer.precision import compute_in
 from trainer.resume import Checkpoints
 from trainer.rows import named_as
 from trainer.run import Run, Trained
-from trainer.source import load
+from trainer.source import DataFile
 from trainer.spec import TrainSpec
 from trainer.strategy import ONE_CPU, Devices, named, strategy_of
 
@@ -24,7 +25,7 @@ __all__ = ["Trained", "fit"]
 def fit(
     spec: TrainSpec,
     *,
-    data_file: Path,
+    data_file: DataFile | Path,
     workdir: Path,
     seed: int,
     observer: Observer,
@@ -56,7 +57,7 @@ def fit(
     strategy = strategy_of(spec.resources.strategy, devices)
     environment = describe(named(strategy), recorded, observer.note) if spec.seed is not None else None
     observer.phase("loading_data")
-    splits = load(spec.data, data_file, seed)
+    splits = load(spec.data, DataFile.of(data_file), seed)
     if memory_bytes is not None:
         refuse_beyond(memory_bytes, spec, splits.train.shapes, base)
     _sow(seed, deterministic=spec.seed is not None)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
-    from trainer.source import Samples
+    from trainer.samples import Samples
 
 # `cache: auto` holds the cast arrays in memory up to this size, and casts batch by batch beyond it.
 CACHE_LIMIT_BYTES = 1 << 30

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.architecture import inputs_of, outputs_of
 from trainer.errors import SpecUnbuildableError
 from trainer.judging import judge
-from trainer.source import Samples, Splits
+from trainer.samples import Samples, Splits
 
 if TYPE_CHECKING:
     import keras
@@ -33,7 +33,7 @@ def named_as(model: keras.Model, splits: Splits) -> Splits:
 
     train = renamed(splits.train)
     assert train is not None
-    return Splits(train, renamed(splits.validation), renamed(splits.test), splits.digest)
+    return replace(splits, train=train, validation=renamed(splits.validation), test=renamed(splits.test))
 
 
 def check_targets(gives: list[str], targets: list[str]) -> None:

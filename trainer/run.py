@@ -20,7 +20,7 @@ from trainer.plugin import OwnState, callbacks_of
 from trainer.precision import Precision, compute_in
 from trainer.resume import Checkpoint, Checkpoints
 from trainer.rows import cast, judged
-from trainer.source import Samples, Splits
+from trainer.samples import Samples, Splits
 from trainer.spec import CallbackSpec, ExportWeights, TrainSpec
 from trainer.variables import agree, arrays_of, optimizers_of, put_back, variables_of
 from trainer.watch import Kept, Watch, metrics_of

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from trainer.table import Chunk, Table
+
 
 class SplitBy(StrEnum):
     """How rows are shared out."""
@@ -48,12 +50,12 @@ class SplitOptions(SpecModel):
     seed: Seed | None = None
 
 
-def split(
-    options: SplitOptions, *, rows: int, label: np.ndarray | None, content: Sequence[np.ndarray], seed: int
-) -> list[np.ndarray]:
-    """Return one ascending array of row numbers (from 0) a fraction.
+def assign(
+    options: SplitOptions, table: Table, *, label: Sequence[str], content: Sequence[str], seed: int
+) -> np.ndarray:
+    """Return the part that each row belongs to, counted from 0 as the fractions are: uint8 (rows,).
 
-    `label` is of shape (rows,) and needed for `stratified`; `content` are the arrays `hash` reads a row from.
+    `label` are the columns of the targets, `content` those that `hash` reads a row from.
 
     Raises:
         InvalidDataError: a part came out empty, or the label can't be stratified.
@@ -63,18 +65,35 @@ def split(
     rng = np.random.default_rng(options.seed if options.seed is not None else seed)
     match options.by:
         case SplitBy.RANDOM:
-            parts = _cut(rng.permutation(rows), options.fractions)
+            parts = _numbered(table.rows, _cut(rng.permutation(table.rows), options.fractions))
         case SplitBy.STRATIFIED:
-            parts = _stratified(rng, label, options.fractions)
+            parts = _numbered(table.rows, _stratified(rng, _label(table, label), options.fractions))
         case SplitBy.HASH:
-            parts = _hashed(content, rows, options.fractions)
-    for name, part in zip(("train", "validation", "test"), parts, strict=False):
-        if len(part) == 0:
+            parts = np.concatenate([_hashed(chunk, options.fractions) for chunk in table.chunks(content)])
+    for number, name in enumerate(("train", "validation", "test")[: len(options.fractions)]):
+        if not (parts == number).any():
             raise InvalidDataError(
-                f"the {name} part of the split is empty: {rows} rows by {list(options.fractions)}",
+                f"the {name} part of the split is empty: {table.rows} rows by {list(options.fractions)}",
                 remedy="Give more rows or a larger fraction.",
             )
-    return [np.sort(part) for part in parts]
+    return parts
+
+
+def _numbered(rows: int, members: Sequence[np.ndarray]) -> np.ndarray:
+    import numpy as np
+
+    parts = np.zeros(rows, np.uint8)
+    for number, each in enumerate(members):
+        parts[each] = number
+    return parts
+
+
+def _label(table: Table, names: Sequence[str]) -> np.ndarray | None:
+    import numpy as np
+
+    if len(names) != 1:
+        return None
+    return np.concatenate([chunk[names[0]] for chunk in table.chunks(names)])
 
 
 def _cut(order: np.ndarray, fractions: Sequence[float]) -> list[np.ndarray]:
@@ -105,16 +124,25 @@ def _stratified(
     return [np.concatenate(parts) for parts in zip(*cuts, strict=True)]
 
 
-def _hashed(content: Sequence[np.ndarray], rows: int, fractions: Sequence[float]) -> list[np.ndarray]:
+def _hashed(chunk: Chunk, fractions: Sequence[float]) -> np.ndarray:
     """Place each row by the first 8 bytes of its BLAKE2b digest, read as a number in [0, 1)."""
     import numpy as np
 
-    flat = [np.ascontiguousarray(array).reshape(rows, -1) for array in content]
-    places = np.empty(rows)
-    for row in range(rows):
+    columns = [_bytes(values) for values in chunk.values()]
+    places = np.empty(len(columns[0]))
+    for row, cells in enumerate(zip(*columns, strict=True)):
         digest = hashlib.blake2b(digest_size=8)
-        for array in flat:
-            digest.update(array[row].tobytes())
+        for cell in cells:
+            digest.update(cell)
         places[row] = int.from_bytes(digest.digest(), "big") / 2**64
-    sides = np.searchsorted(np.cumsum(fractions[:-1]), places, side="right")
-    return [np.flatnonzero(sides == i) for i in range(len(fractions))]
+    return np.searchsorted(np.cumsum(fractions[:-1]), places, side="right").astype(np.uint8)
+
+
+def _bytes(values: np.ndarray) -> Sequence[bytes]:
+    """Return what each row is told apart by; a text ends with a byte that UTF-8 doesn't have."""
+    import numpy as np
+
+    if values.dtype == object:
+        return [(each if isinstance(each, bytes) else each.encode()) + b"\xff" for each in values]
+    rows: np.ndarray = np.ascontiguousarray(values).reshape(len(values), -1)
+    return [row.tobytes() for row in rows]

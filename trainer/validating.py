@@ -12,16 +12,23 @@ from trainer.errors import SpecUnbuildableError, TrainerError
 from trainer.explaining import explained
 from trainer.fitting import Finding, class_weight_findings, index_findings, loss_findings
 from trainer.inspecting import Sketch, describe, sketch
+from trainer.loading import load
 from trainer.memory import shown, too_large
 from trainer.rows import check_targets, named_as
-from trainer.source import Splits, load
+from trainer.samples import Splits
+from trainer.source import DataFile
 
 if TYPE_CHECKING:
     from trainer.spec import TrainSpec
 
 
 def validate(
-    spec: TrainSpec, *, data_file: Path, seed: int, base: Base | None = None, memory_bytes: int | None = None
+    spec: TrainSpec,
+    *,
+    data_file: DataFile | Path,
+    seed: int,
+    base: Base | None = None,
+    memory_bytes: int | None = None,
 ) -> dict[str, Any]:
     """Look at the spec and read the data, but train nothing and make no weight; JSON.
 
@@ -32,7 +39,7 @@ def validate(
     findings = [_finding(error) for error in compile_errors(spec.compile)]
     splits, model = None, None
     try:
-        splits = load(spec.data, data_file, seed)
+        splits = load(spec.data, DataFile.of(data_file), seed)
     except TrainerError as error:
         findings.append(_finding(error, "/data"))
     try:

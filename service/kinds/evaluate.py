@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.answers import complete, give_up, mark, resume
 from service.bases import read_base
-from service.data import dataset_file
+from service.data import data_file_of, place_of
 from service.jobs import EventKind, Job, Status
 from service.kind import Cancelled, Channel, Interrupted, Site
 from service.protocol import Order
@@ -21,9 +21,8 @@ __all__ = ["complete", "give_up", "mark", "prepare", "resume", "run", "warm_up"]
 
 def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     """Where the data and the version lie."""
-    assert job.dataset_digest is not None
     return {
-        "data_file": str(dataset_file(site.settings.data_root, job.dataset_digest)),
+        **place_of(site.settings.data_root, job.dataset_digest),
         "version_folder": str(site.store.folder(job.spec["model"], job.spec["version"])),
     }
 
@@ -58,7 +57,7 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
         scored = evaluate(
             EvaluateSpec.model_validate({name: order.spec[name] for name in ("data", "compile")}),
             base=read_base(Path(order.details["version_folder"])),
-            data_file=Path(order.details["data_file"]),
+            data_file=data_file_of(order.details, order.dataset_digest),
             on_phase=phase,
             interruption=interruption,
         )

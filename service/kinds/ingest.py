@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.answers import mark, resume
-from service.data import dataset_file
+from service.data import data_file_of, place_of
 from service.jobs import EventKind, Job, Phase, Status
 from service.kind import Channel, Site
 from service.protocol import Order
@@ -21,9 +20,8 @@ SCHEMA_FIELDS = ("name", "dtype", "shape")
 
 def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     """Where the upload lies, and what it was called."""
-    assert job.dataset_digest is not None
     return {
-        "file": str(dataset_file(site.settings.data_root, job.dataset_digest)),
+        **place_of(site.settings.data_root, job.dataset_digest),
         "filename": job.spec["filename"],
     }
 
@@ -44,9 +42,9 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     from trainer.source import detect, inspect
 
     channel.tell(EventKind.STATUS, {"status": Status.RUNNING.value, "phase": Phase.LOADING_DATA.value})
-    path = Path(order.details["file"])
-    kind = detect(path, order.details["filename"])
-    profile = inspect(path, kind).model_dump(mode="json")
+    file = data_file_of(order.details, order.dataset_digest)
+    kind = detect(file.path, order.details["filename"])
+    profile = inspect(file, kind).model_dump(mode="json")
     columns = profile["columns"]
     return {
         "kind": kind,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.bases import ARTIFACT, FILE, base_folder, base_of
-from service.data import dataset_file
+from service.data import data_file_of, place_of
 from service.jobs import EventKind, Job, JobSpec, Status
 from service.kind import Cancelled, Channel, Interrupted, Site
 from service.memory import room_bytes
@@ -41,9 +41,8 @@ LIBRARIES = ("tensorflow", "keras", "numpy", "onnx", "onnxruntime", "tf2onnx", "
 
 def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     """Where the data lies, and where the version is staged."""
-    assert job.dataset_digest is not None
     return {
-        "data_file": str(dataset_file(site.settings.data_root, job.dataset_digest)),
+        **place_of(site.settings.data_root, job.dataset_digest),
         "store_root": str(site.settings.store_root),
         **base_folder(job, site.store),
     }
@@ -196,7 +195,7 @@ def _train(spec: JobSpec, order: Order, observer: _Observer, base: Base | None) 
     try:
         return fit(
             spec,
-            data_file=Path(order.details["data_file"]),
+            data_file=data_file_of(order.details, order.dataset_digest),
             workdir=Path(order.work_folder),
             seed=order.seed,
             observer=observer,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from exporter.entries import with_saved_model
 from exporter.format import missing_modules
 from service.answers import complete, give_up, mark, resume
 from service.bases import base_folder, base_of
-from service.data import dataset_file
+from service.data import data_file_of, place_of
 from service.jobs import Job, JobSpec
 from service.kind import Channel, Site
 from service.memory import room_bytes
@@ -21,9 +20,7 @@ __all__ = ["complete", "give_up", "mark", "prepare", "resume", "run", "warm_up"]
 
 def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     """Where the data lies, and the version that the model starts from."""
-    assert job.dataset_digest is not None
-    data_file = dataset_file(site.settings.data_root, job.dataset_digest)
-    return {"data_file": str(data_file), **base_folder(job, site.store)}
+    return {**place_of(site.settings.data_root, job.dataset_digest), **base_folder(job, site.store)}
 
 
 def warm_up() -> None:
@@ -40,7 +37,7 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:  # noqa: ARG001 - 
     spec = JobSpec.model_validate(order.spec)
     found = validate(
         spec,
-        data_file=Path(order.details["data_file"]),
+        data_file=data_file_of(order.details, order.dataset_digest),
         seed=order.seed,
         base=base_of(order.details),
         memory_bytes=room_bytes(spec.limits.memory_bytes),

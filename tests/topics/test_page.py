@@ -15,7 +15,8 @@ from service.jobs import JobSpec
 from tests.topics.page import COLUMNS, PAGE, figures_of, text_of, without_figures
 from tests.topics.table import EXAMPLE_TEST, EXAMPLES, MODULE, TOPICS
 from trainer.catalog import catalog
-from trainer.source import load
+from trainer.loading import load
+from trainer.source import DataFile
 
 ROOT = Path(__file__).parents[2]
 SPECS = sorted(path.stem for path in (ROOT / "examples").glob("*.json"))
@@ -80,7 +81,7 @@ def test_a_run_without_an_example_writes_no_page() -> None:
 def test_an_example_is_a_spec_whose_data_is_written(which: str, data: Path) -> None:
     spec = JobSpec.model_validate(spec_of(which))
     assert spec.name == which.replace("_", "-")
-    splits = load(spec.data, data / data_of(spec_of(which)), seed=7)
+    splits = load(spec.data, DataFile.of(data / data_of(spec_of(which))), seed=7)
     assert splits.validation is not None
 
 

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from trainer.errors import ResumeError, SpecUnbuildableError
 from trainer.pipeline import Order, Pipeline, PipelineOptions, evaluation_dataset, training_dataset
-from trainer.source import Samples
+from trainer.samples import Samples
 
 ROWS = 10
 

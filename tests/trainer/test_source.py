@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from trainer.errors import DataUnreachableError, InvalidDataError, ResumeError
-from trainer.source import detect, load, sources
+from trainer.loading import load as load_file
+from trainer.source import DataFile, detect, sources
+
+
+def load(options, path, seed):
+    return load_file(options, DataFile.of(path), seed)
 
 
 def options(**fields):
@@ -66,5 +71,5 @@ def test_an_archive_is_recognised_without_its_name(file):
 def test_an_unknown_format_is_told_with_the_known_ones(tmp_path):
     path = tmp_path / "upload"
     path.write_bytes(b"\x89HDF\r\n")
-    with pytest.raises(InvalidDataError, match=r"none of the data formats known: csv, npz"):
+    with pytest.raises(InvalidDataError, match=r"none of the data formats known: csv, npz, parquet"):
         detect(path, "model.h5")

@@ -2,18 +2,18 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from trainer.arrays import ArrayTable
 from trainer.errors import InvalidDataError
-from trainer.splitting import SplitOptions, split
+from trainer.splitting import SplitOptions, assign
 
 
 def parts(by, fractions, rows=1000, label=None, content=None, seed=0, **options):
-    return split(
-        SplitOptions(by=by, fractions=fractions, **options),
-        rows=rows,
-        label=label,
-        content=content if content is not None else [np.arange(rows)],
-        seed=seed,
-    )
+    content = np.arange(rows) if content is None else content
+    columns = {"content": content} | ({} if label is None else {"label": label})
+    options = SplitOptions(by=by, fractions=fractions, **options)
+    names = [] if label is None else ["label"]
+    found = assign(options, ArrayTable(columns), label=names, content=["content"], seed=seed)
+    return [np.flatnonzero(found == number) for number in range(len(fractions))]
 
 
 @pytest.mark.parametrize("by", ["random", "stratified", "hash"])
@@ -26,9 +26,9 @@ def test_every_row_is_in_exactly_one_part(by):
 def test_the_splits_own_seed_wins_over_the_jobs():
     first, second = (parts("random", (0.5, 0.5), seed=seed) for seed in (1, 2))
     assert not np.array_equal(first[0], second[0])
-    options = SplitOptions(by="random", fractions=(0.5, 0.5), seed=7)
-    first, second = (split(options, rows=100, label=None, content=[], seed=seed) for seed in (1, 2))
-    assert np.array_equal(first[0], second[0])
+    table, options = ArrayTable({"x": np.arange(100)}), SplitOptions(fractions=(0.5, 0.5), seed=7)
+    first, second = (assign(options, table, label=[], content=["x"], seed=seed) for seed in (1, 2))
+    assert np.array_equal(first, second)
 
 
 def test_a_stratified_split_keeps_the_share_of_each_class():
@@ -39,8 +39,8 @@ def test_a_stratified_split_keeps_the_share_of_each_class():
 
 def test_a_hashed_row_keeps_its_side_when_rows_are_added():
     rows = np.random.default_rng(0).normal(size=(1000, 3))
-    small = parts("hash", (0.8, 0.2), rows=500, content=[rows[:500]])
-    large = parts("hash", (0.8, 0.2), rows=1000, content=[rows])
+    small = parts("hash", (0.8, 0.2), rows=500, content=rows[:500])
+    large = parts("hash", (0.8, 0.2), rows=1000, content=rows)
     assert np.array_equal(small[1], large[1][large[1] < 500])
 
 

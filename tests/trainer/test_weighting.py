@@ -12,8 +12,10 @@ import pytest
 from tests.trainer.compare import same_weights
 from trainer import errors
 from trainer.fit import Trained, fit
-from trainer.source import sources, weights_of
+from trainer.loading import load
+from trainer.source import DataFile, sources
 from trainer.spec import TrainSpec
+from trainer.targets import weights_of
 from trainer.weighting import class_weights
 
 
@@ -108,7 +110,7 @@ def test_rows_of_a_table_have_weights_too(tmp_path: Path) -> None:
     options = csv.Options.model_validate(
         {"kind": "csv", "uri": "dataset://t", "features": "a", "label": "y", "sample_weight": "w"}
     )
-    assert csv.read(options, path).weights.tolist() == [0.5, 3.0]
+    assert load(options, DataFile.of(path), seed=0).train.weights.tolist() == [0.5, 3.0]
 
 
 def test_balanced_weights_reach_keras(run, images_body) -> None:

@@ -2,11 +2,17 @@ import numpy as np
 import pytest
 
 from trainer.errors import InvalidDataError
+from trainer.loading import load
+from trainer.source import DataFile, inspect
 from trainer.sources import csv
 
 
 def options(features=("a", "b"), label="y", **fields):
     return csv.Options(kind="csv", uri="u", features=features, label=label, **fields)
+
+
+def read(options, path):
+    return load(options, DataFile.of(path), seed=0).train
 
 
 @pytest.fixture
@@ -20,19 +26,19 @@ def file(tmp_path):
 
 
 def test_columns_become_one_float32_input_in_the_order_asked(file):
-    samples = csv.read(options(features=("b", "a")), file("a,b,y\n1,2.5,0\n3,4,1\n"))
+    samples = read(options(features=("b", "a")), file("a,b,y\n1,2.5,0\n3,4,1\n"))
     assert samples.features["features"].tolist() == [[2.5, 1], [4, 3]]
     assert samples.features["features"].dtype == np.float32
     assert samples.targets["label"].dtype == np.int64
 
 
 def test_a_label_with_fractions_is_float32(file):
-    samples = csv.read(options(), file("a,b,y\n1,2,0.5\n3,4,1\n"))
+    samples = read(options(), file("a,b,y\n1,2,0.5\n3,4,1\n"))
     assert samples.targets["label"].dtype == np.float32
 
 
 def test_quoted_cells_other_separators_and_a_byte_order_mark_are_read(file):
-    samples = csv.read(options(separator=";"), file(b'\xef\xbb\xbf"a";b;y\r\n"1";2;0\r\n'))
+    samples = read(options(separator=";"), file(b'\xef\xbb\xbf"a";b;y\r\n"1";2;0\r\n'))
     assert samples.features["features"].tolist() == [[1, 2]]
 
 
@@ -44,15 +50,15 @@ def test_quoted_cells_other_separators_and_a_byte_order_mark_are_read(file):
             "column 'b', row 2 holds 'four', not a number",
             {"row": 2, "column": "b"},
         ),
-        ("a,b,y\n1,2,0\n,4,1\n", "column 'a', row 2 is empty", {"row": 2, "column": "a"}),
+        ("a,b,y\n1,2,0\n,4,1\n", "column 'a', row 2 is empty or NaN", {"row": 2, "column": "a"}),
         (
             "a,b,y\n1,2,NaN\n3,4,1\n",
-            "column 'y', row 1 holds nan, not a finite number",
+            "column 'y', row 1 is empty or NaN",
             {"row": 1, "column": "y"},
         ),
-        ("a,b,y\n1,2,0\n3,4\n", "column 'y', row 2 is empty", {"row": 2, "column": "y"}),
+        ("a,b,y\n1,2,0\n3,4\n", "column 'y', row 2 is empty or NaN", {"row": 2, "column": "y"}),
         ("a,b,y\n1,2,0\n3,4,1,9\n", "row 2 has more cells than the header", {"row": 2}),
-        ("a,c,y\n1,2,0\n", "column 'b' is not in the file; it has a, c, y", None),
+        ("a,c,y\n1,2,0\n", "column 'b' is not in the data; it has a, c, y", {"column": "b"}),
         ("a,b,y\n", "a header and no rows", None),
         ("", "no readable CSV", None),
         (b"a,b,y\n1,\xff\xfe,0\n", "no readable CSV", None),
@@ -60,24 +66,24 @@ def test_quoted_cells_other_separators_and_a_byte_order_mark_are_read(file):
 )
 def test_bad_files_are_told_where_and_why(file, text, message, location):
     with pytest.raises(InvalidDataError, match=message) as caught:
-        csv.read(options(), file(text))
+        read(options(), file(text))
     assert caught.value.location == location
 
 
 def test_text_far_below_the_first_rows_is_found(file):
     rows = "".join(f"{i},{i},1\n" for i in range(20_000))
     with pytest.raises(InvalidDataError) as caught:
-        csv.read(options(), file(f"a,b,y\n{rows}1,oops,0\n"))
+        read(options(), file(f"a,b,y\n{rows}1,oops,0\n"))
     assert caught.value.location == {"row": 20_001, "column": "b"}
 
 
 def test_a_declared_column_is_checked_even_if_nothing_uses_it(file):
     with pytest.raises(InvalidDataError, match="column 'c', row 1"):
-        csv.read(options(columns={"c": {"kind": "number"}}), file("a,b,c,y\n1,2,red,0\n"))
+        read(options(columns={"c": {"kind": "number"}}), file("a,b,c,y\n1,2,red,0\n"))
 
 
 def test_a_profile_tells_statistics_and_anomalies(file):
-    profile = csv.inspect(file("a,city,mixed\n1,Rome,1\n3,Oslo,x\n,Rome,3\n"))
+    profile = inspect(DataFile.of(file("a,city,mixed\n1,Rome,1\n3,Oslo,x\n,Rome,3\n")), "csv")
     a, city, mixed = profile.columns
     assert (profile.rows, a.missing, a.minimum, a.maximum, a.mean, a.distinct) == (3, 1, 1, 3, 2, 2)
     assert (city.dtype, city.distinct, city.mean) == ("string", 2, None)

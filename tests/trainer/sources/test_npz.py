@@ -2,11 +2,17 @@ import numpy as np
 import pytest
 
 from trainer.errors import InvalidDataError
+from trainer.loading import load
+from trainer.source import DataFile, inspect
 from trainer.sources import npz
 
 
 def options(features="x", label="y"):
     return npz.Options(kind="npz", uri="u", features=features, label=label)
+
+
+def read(options, path):
+    return load(options, DataFile.of(path), seed=0).train
 
 
 def archive(tmp_path, **arrays):
@@ -17,14 +23,14 @@ def archive(tmp_path, **arrays):
 
 def test_floats_become_float32_and_whole_numbers_stay(tmp_path):
     path = archive(tmp_path, x=np.ones((3, 2)), y=np.arange(3, dtype=np.int32))
-    samples = npz.read(options(), path)
+    samples = read(options(), path)
     assert samples.features["features"].dtype == np.float32
-    assert samples.targets["label"].dtype == np.int32
+    assert samples.targets["label"].dtype == np.int64
 
 
 def test_flat_arrays_are_columns_of_one_input(tmp_path):
     path = archive(tmp_path, a=np.arange(3), b=np.arange(3) + 10.0, c=np.arange(3), y=np.arange(3))
-    samples = npz.read(options(features={"pair": ["a", "b"], "single": "c"}), path)
+    samples = read(options(features={"pair": ["a", "b"], "single": "c"}), path)
     assert samples.features["pair"].tolist() == [[0, 10], [1, 11], [2, 12]]
     assert samples.features["single"].shape == (3, 1)
 
@@ -32,19 +38,20 @@ def test_flat_arrays_are_columns_of_one_input(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message", "location"),
     [
-        ({"x": np.ones((3, 2))}, "array 'y' is not in the archive; it has x", None),
-        ({"x": np.ones((3, 2)), "y": np.ones(2)}, "array 'y' has 2 rows, 'x' has 3", None),
-        ({"x": np.array([[1.0], [np.nan]]), "y": np.ones(2)}, "number in row 2", {"row": 2, "column": "x"}),
-        ({"x": np.ones(2), "y": np.array([np.inf, 1])}, "finite number in row 1", {"row": 1, "column": "y"}),
-        ({"x": np.array(["a", "b"]), "y": np.ones(2)}, "array 'x' holds <U1, not numbers", None),
+        ({"x": np.ones((3, 2))}, "'y' is not in the data; it has x", {"column": "y"}),
+        ({"x": np.ones((3, 2)), "y": np.ones(2)}, "array 'y' has 2 rows, 'x' has 3", {"column": "y"}),
+        ({"x": np.array([[1.0], [np.nan]]), "y": np.ones(2)}, "row 2 is empty or NaN", {"row": 2}),
+        ({"x": np.ones(2), "y": np.array([np.inf, 1])}, "row 1 holds inf, not a finite", {"row": 1}),
+        ({"x": np.array(["a", "b"]), "y": np.ones(2)}, "row 1 holds 'a', not a number", {"row": 1}),
         ({"x": np.float32(3), "y": np.ones(2)}, "the first axis must count the rows", None),
         ({"x": np.array([{}, []], dtype=object), "y": np.ones(2)}, "allow_pickle=False", None),
     ],
 )  # fmt: skip
 def test_bad_archives_are_told_where_and_why(tmp_path, arrays, message, location):
     with pytest.raises(InvalidDataError, match=message) as caught:
-        npz.read(options(), archive(tmp_path, **arrays))
-    assert caught.value.location == location
+        read(options(), archive(tmp_path, **arrays))
+    said = caught.value.location or {}
+    assert said.items() >= (location or {}).items()
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 broken"])
@@ -52,13 +59,13 @@ def test_a_damaged_archive_is_invalid_data(tmp_path, content):
     path = tmp_path / "rows.npz"
     path.write_bytes(content)
     with pytest.raises(InvalidDataError):
-        npz.inspect(path)
+        inspect(DataFile.of(path), "npz")
 
 
 def test_a_profile_tells_shapes_statistics_and_anomalies(tmp_path):
-    path = archive(tmp_path, x=np.array([[1.0, 2.0], [np.nan, 5.0]]), y=np.array([3, 3]), z=np.ones(5))
-    profile = npz.inspect(path)
-    x, y, _ = profile.columns
+    path = archive(tmp_path, x=np.array([[1.0, 2.0], [np.nan, 5.0]]), y=np.array([3, 3]))
+    profile = inspect(DataFile.of(path), "npz")
+    x, y = profile.columns
     assert (profile.rows, x.shape, x.dtype, x.missing, x.minimum, x.maximum) == (
         2,
         (2,),
@@ -68,4 +75,4 @@ def test_a_profile_tells_shapes_statistics_and_anomalies(tmp_path):
         5.0,
     )
     assert (y.distinct, y.mean) == (1, 3.0)
-    assert [(anomaly.column, anomaly.row) for anomaly in profile.anomalies] == [("x", 2), ("z", None)]
+    assert [(anomaly.column, anomaly.row) for anomaly in profile.anomalies] == [("x", 2)]

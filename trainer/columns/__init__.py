@@ -1,0 +1,1 @@
+"""One module a kind of column; each is found by discovery."""

@@ -1,0 +1,165 @@
+"""A table in a Parquet file, read through polars; and text files turned into one, once."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.errors import InvalidDataError
+from trainer.table import BYTES, DATE, OTHER, STRING, Chunk, Field, chunk_rows
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+
+class FrameTable:
+    """The columns of a Parquet file; `origin` is what an error calls it."""
+
+    def __init__(self, path: Path, origin: str = "the file") -> None:
+        """Read the schema, and count the rows and what is missing in each column.
+
+        Raises:
+            InvalidDataError: it is no Parquet file, or damaged.
+        """
+        import polars as pl
+
+        self._origin = origin
+        try:
+            self._scan = pl.scan_parquet(path, glob=False)
+            schema = self._scan.collect_schema()
+            counted = self._scan.select(pl.len().alias("/rows"), pl.all().null_count()).collect().row(0)
+            self.rows: int = counted[0]
+            self._columns: dict[str, tuple[Field, pl.Expr]] = {
+                name: self._column(name, dtype, nulls)
+                for (name, dtype), nulls in zip(schema.items(), counted[1:], strict=True)
+            }
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self._damaged(error) from error
+        self.fields = {name: field for name, (field, _) in self._columns.items()}
+
+    def chunks(self, names: Sequence[str]) -> Iterator[Chunk]:
+        """Yield the columns as numpy arrays."""
+        import polars as pl
+
+        size = chunk_rows(self.fields, names)
+        wanted = self._scan.select(self._columns[name][1] for name in dict.fromkeys(names))
+        done = 0
+        try:
+            for frame in _even(wanted.collect_batches(chunk_size=size, maintain_order=True), size):
+                yield {name: self._values(frame[name], done) for name in frame.columns}
+                done += frame.height
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self._damaged(error) from error
+
+    def _column(  # noqa: PLR0911 - one line for each of polars's types
+        self, name: str, dtype: pl.DataType, nulls: int
+    ) -> tuple[Field, pl.Expr]:
+        """Say what a column holds, and how it becomes what a table promises."""
+        import polars as pl
+
+        column = pl.col(name)
+        if dtype.is_integer() or dtype == pl.Boolean:
+            if nulls or dtype in {pl.Int128, pl.UInt128}:
+                return Field("float64"), column.cast(pl.Float64).fill_null(float("nan"))
+            return Field("bool" if dtype == pl.Boolean else str(dtype).lower()), column
+        if dtype.is_float() or dtype.is_decimal() or dtype == pl.Null:
+            wide = pl.Float32 if dtype in {pl.Float32, pl.Null} else pl.Float64
+            return Field(str(wide).lower()), column.cast(wide).fill_null(float("nan"))
+        if dtype == pl.Date:
+            return Field(DATE), column.dt.to_string("%Y-%m-%d").fill_null("")
+        if isinstance(dtype, pl.Datetime):
+            utc = column.dt.convert_time_zone("UTC") if dtype.time_zone else column
+            return Field(DATE), utc.dt.to_string("%Y-%m-%dT%H:%M:%S").fill_null("")
+        if dtype == pl.Duration:
+            return Field("float64"), (column.dt.total_microseconds() / 1e6).fill_null(float("nan"))
+        if dtype == pl.Binary:
+            return Field(BYTES), column.fill_null(b"")
+        if isinstance(dtype, pl.Array) and _innermost(dtype).is_numeric():
+            return Field("float32", dtype.shape), column.cast(pl.Array(pl.Float32, dtype.shape))
+        if isinstance(dtype, pl.List) and dtype.inner.is_numeric():
+            first = self._scan.select(column.list.len()).head(1).collect().item() or 0
+            return Field("float32", (first,)), column.cast(pl.List(pl.Float32))
+        if isinstance(dtype, pl.List | pl.Struct | pl.Array | pl.Object):
+            return Field(OTHER), column
+        return Field(STRING), column.cast(pl.String).fill_null("")
+
+    def _values(self, column: pl.Series, before: int) -> np.ndarray:
+        import polars as pl
+
+        name = column.name
+        field = self.fields[name]
+        if field.dtype == OTHER:
+            raise InvalidDataError(
+                f"column {name!r} holds {column.dtype}: a cell is a number, text, date or list of numbers",
+                location={"column": name},
+            )
+        if isinstance(column.dtype, pl.List | pl.Array):
+            self._refuse_ragged(column, before)
+            column = column.explode() if isinstance(column.dtype, pl.List) else column.reshape((-1,))
+        values: np.ndarray = column.to_numpy()
+        return values.reshape(-1, *field.shape) if field.shape else values
+
+    def _refuse_ragged(self, column: pl.Series, before: int) -> None:
+        """Tell the first row that has another number of values than the first row of all, or a gap."""
+        import polars as pl
+
+        field = self.fields[column.name]
+        if isinstance(column.dtype, pl.Array):
+            bad = column.is_null()
+        else:
+            bad = (column.list.len() != field.shape[0]).fill_null(value=True) | column.list.eval(
+                pl.element().is_null()
+            ).list.any().fill_null(value=True)
+        if bad.any():
+            row = before + int(bad.arg_max() or 0) + 1
+            raise InvalidDataError(
+                f"column {column.name!r}, row {row} is no list of {field.shape[0]} numbers as the first one",
+                location={"row": row, "column": column.name},
+            )
+
+    def _damaged(self, error: Exception) -> InvalidDataError:
+        return InvalidDataError(f"{self._origin} is no readable Parquet: {str(error).splitlines()[0]}")
+
+
+def kept_once(target: Path, write: Callable[[Path], None]) -> Path:
+    """Have `write` make the file `target` unless it is there; it appears whole or not at all."""
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def _even(frames: Iterator[pl.DataFrame], size: int) -> Iterator[pl.DataFrame]:
+    """Cut frames of any height into frames of `size` rows: what is summed up by chunk comes out the same."""
+    import polars as pl
+
+    held: list[pl.DataFrame] = []
+    height = 0
+    for frame in frames:
+        held.append(frame)
+        height += frame.height
+        if height < size:
+            continue
+        whole = pl.concat(held) if len(held) > 1 else held[0]
+        cut = height - height % size
+        yield from whole.head(cut).iter_slices(size)
+        held, height = [whole.tail(height - cut)] if cut < height else [], height - cut
+    if held:
+        yield pl.concat(held)
+
+
+def _innermost(dtype: pl.Array) -> pl.DataType:
+    inner = dtype.inner
+    return _innermost(inner) if hasattr(inner, "inner") else inner
