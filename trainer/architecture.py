@@ -19,6 +19,8 @@ from trainer.variables import optimizers_of
 if TYPE_CHECKING:
     import keras
 
+    from trainer.fitted import Fitted
+
 Shape = tuple[int | None, ...]
 PLUGIN = "plugin"
 """The kind whose models may bring their own loss, labels and optimizers."""
@@ -36,16 +38,18 @@ class ModelOptions(SpecModel):
 class Base:
     """A published version to start from: its model section, which names no other version, and its weights.
 
-    `weights` is the file that Keras's `save_weights` wrote, None where only the model's form is asked for.
+    `weights` is the file that Keras's `save_weights` wrote, None where only the model's form is asked for;
+    `fitted` is how columns become its inputs and targets, None where the model takes them as they are.
     """
 
     model: ModelOptions
     weights: Path | None
+    fitted: Fitted | None = None
 
     @staticmethod
-    def of(section: Mapping[str, Any], weights: Path | None) -> Base:
+    def of(section: Mapping[str, Any], weights: Path | None, fitted: Fitted | None = None) -> Base:
         """Read the model section that `recorded` wrote."""
-        return Base(architectures()[section["kind"]].Options.model_validate(section), weights)
+        return Base(architectures()[section["kind"]].Options.model_validate(section), weights, fitted)
 
 
 @dataclass(frozen=True)

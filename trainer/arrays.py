@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import InvalidDataError
-from trainer.table import STRING, Chunk, Field, chunk_rows
+from trainer.table import CHUNK_ROWS, STRING, Chunk, Field, chunk_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,21 +30,31 @@ class ArrayFile:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        """Read rows `start` to `stop`."""
-        import math
-
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Read rows one after the other, or the rows of these numbers."""
         import numpy as np
 
-        start, stop, _ = rows.indices(len(self))
-        row = math.prod(self.shape[1:])
-        values = np.fromfile(
-            self.path,
-            self.dtype,
-            count=max(0, stop - start) * row,
-            offset=self.offset + start * row * self.dtype.itemsize,
-        )
-        return values.reshape(-1, *self.shape[1:])
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(len(self))
+            return self.runs([(start, max(start, stop))])
+        numbers = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return self.runs([(number, number + 1) for number in numbers.tolist()])
+
+    def runs(self, runs: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Read runs of rows, each from a first to before a last, into one array."""
+        import numpy as np
+
+        values = np.empty((sum(stop - start for start, stop in runs), *self.shape[1:]), self.dtype)
+        row = math.prod(self.shape[1:]) * self.dtype.itemsize
+        done = 0
+        with self.path.open("rb", buffering=0) as file:
+            for start, stop in runs:
+                file.seek(self.offset + start * row)
+                wanted = values[done : done + stop - start]
+                if file.readinto(wanted.reshape(-1).view(np.uint8)) != wanted.nbytes:  # type: ignore[arg-type]
+                    raise EOFError(f"{self.path} ends within row {stop}")
+                done += stop - start
+        return values
 
 
 class ArrayTable:
@@ -90,3 +101,12 @@ def _field(name: str, array: np.ndarray | ArrayFile) -> Field:
             remedy="Save numbers (integers, floats or booleans) or texts.",
         )
     return Field(array.dtype.name, tuple(array.shape[1:]))
+
+
+def extremes(array: np.ndarray | ArrayFile) -> tuple[float, float]:
+    """Return the smallest and the largest value of all."""
+    low, high = math.inf, -math.inf
+    for start in range(0, len(array), CHUNK_ROWS):
+        piece = array[start : start + CHUNK_ROWS]
+        low, high = min(low, float(piece.min())), max(high, float(piece.max()))
+    return low, high

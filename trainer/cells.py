@@ -11,7 +11,13 @@ if TYPE_CHECKING:
 
 
 def numbers(
-    name: str, values: np.ndarray, first_row: int, *, may_miss: bool = False, remedy: str | None = None
+    name: str,
+    values: np.ndarray,
+    first_row: int,
+    *,
+    may_miss: bool = False,
+    remedy: str | None = None,
+    remedy_of_text: str | None = None,
 ) -> np.ndarray:
     """Return finite float32 numbers, NaN where a number may be missing; whole ones and truths too.
 
@@ -21,7 +27,7 @@ def numbers(
     import numpy as np
 
     if values.dtype == object:
-        values = _parsed(name, values, first_row)
+        values = _parsed(name, values, first_row, remedy_of_text)
     if values.dtype.kind == "f":
         _refuse(name, values, first_row, np.isinf(values), "holds {value}, not a finite number")
         if not may_miss:
@@ -47,14 +53,14 @@ def shown(value: object) -> str:
 def _refuse(
     name: str, values: np.ndarray, first_row: int, bad: np.ndarray, what: str, remedy: str | None = None
 ) -> None:
-    rows = bad.reshape(len(values), -1).any(axis=1)
-    if rows.any():
+    if bad.any():
+        rows = bad.reshape(len(values), -1).any(axis=1)
         place = int(rows.argmax())
         held = values[place].ravel()[int(bad[place].ravel().argmax())]
         raise bad_cell(name, first_row + place, what.format(value=held), remedy)
 
 
-def _parsed(name: str, values: np.ndarray, first_row: int) -> np.ndarray:
+def _parsed(name: str, values: np.ndarray, first_row: int, remedy: str | None) -> np.ndarray:
     import numpy as np
 
     parsed = np.full(values.shape, np.nan)
@@ -64,5 +70,6 @@ def _parsed(name: str, values: np.ndarray, first_row: int) -> np.ndarray:
         try:
             parsed[place] = float(value)
         except (TypeError, ValueError):
-            raise bad_cell(name, first_row + place, f"holds {shown(value)}, not a number") from None
+            what = f"holds {shown(value)}, not a number"
+            raise bad_cell(name, first_row + place, what, remedy) from None
     return parsed

@@ -57,7 +57,14 @@ def fit(
     strategy = strategy_of(spec.resources.strategy, devices)
     environment = describe(named(strategy), recorded, observer.note) if spec.seed is not None else None
     observer.phase("loading_data")
-    splits = load(spec.data, DataFile.of(data_file), seed)
+    splits = load(
+        spec.data,
+        DataFile.of(data_file),
+        seed,
+        folder=workdir / "data",
+        published=base.fitted if base else None,
+        memory_bytes=memory_bytes,
+    )
     if memory_bytes is not None:
         refuse_beyond(memory_bytes, spec, splits.train.shapes, base)
     _sow(seed, deterministic=spec.seed is not None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainer.architecture import TensorInfo
+from trainer.arrays import ArrayFile, extremes
 from trainer.compiling import losses_by_output
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def _activations(model: keras.Model) -> list[str | None]:
     return [of(tensor._keras_history.operation) for tensor in outputs or ()]
 
 
-def index_findings(model: keras.Model, features: Mapping[str, np.ndarray]) -> Iterator[Finding]:
+def index_findings(model: keras.Model, features: Mapping[str, np.ndarray | ArrayFile]) -> Iterator[Finding]:
     """Yield the inputs whose values an Embedding that reads them has no row for."""
     import keras
 
@@ -163,7 +164,7 @@ def index_findings(model: keras.Model, features: Mapping[str, np.ndarray]) -> It
             continue
         read = {tensor.name for node in layer._inbound_nodes for tensor in node.input_tensors}
         for name in read & features.keys():
-            low, high = features[name].min(), features[name].max()
+            low, high = extremes(features[name])
             if low < 0 or high >= layer.input_dim:
                 yield Finding(
                     "/model",

@@ -1,12 +1,14 @@
-"""From a file to the rows of each part, ready for a model: opened, shared out, fitted, prepared."""
+"""From a file to the rows of each part, ready for a model: opened, shared out, fitted, prepared, kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.column import State
 from trainer.errors import InvalidDataError
+from trainer.fitted import Fitted, Kept
+from trainer.keeping import fits, keeper
 from trainer.preprocessing import Column, Preprocessing
 from trainer.samples import Samples, Splits
 from trainer.source import DataFile, DataOptions, open_table
@@ -17,55 +19,150 @@ from trainer.targets import Targets, weights_of
 if TYPE_CHECKING:
     import numpy as np
 
+BUFFER_BYTES = 256 << 20
+"""Of rows on disk, so many at most are shuffled together."""
+_FITTED = "fitted.json"
+PARTS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)
 
 
-def load(data: DataOptions, file: DataFile, seed: int, fitted: Mapping[str, State] | None = None) -> Splits:
+def load(
+    data: DataOptions,
+    file: DataFile,
+    seed: int,
+    *,
+    folder: Path | None = None,
+    published: Fitted | None = None,
+    memory_bytes: int | None = None,
+) -> Splits:
     """Read the data and share its rows out; `seed` decides where the split names none.
 
-    `fitted` is what an earlier run learnt of the columns, which is then not learnt anew.
+    Rows that don't fit into `memory_bytes` are kept in `folder`, and so is what was fitted, for a run that
+    goes on. `published` is what a version was fitted with, for those who use or train it further.
 
     Raises:
         DataUnreachableError: the file can't be read.
         InvalidDataError: its content contradicts the options; `location` tells where, if it is one place.
     """
-    table = open_table(data, file)
-    weight = data.sample_weight
-    features = [name for columns in data.inputs.values() for name in columns]
-    labels = [name for columns in data.targets.values() for name in columns]
-    names = list(dict.fromkeys([*features, *labels, *data.columns, *([weight] if weight else [])]))
-    check_columns(table, names)
-    idle = [
-        Column(name, table.fields[name], each)
-        for name, each in data.columns.items()
-        if name not in {*features, *labels}
-    ]
-    preprocessing, targets = Preprocessing(data, table.fields, fitted), Targets(data, table.fields)
-    parts = _parts(data, table, features, labels, seed)
-    if preprocessing.needs_fitting:
-        for first_row, chunk in _numbered(table, features):
-            here = parts[first_row - 1 : first_row - 1 + _height(chunk)]
-            wire = preprocessing.read(chunk, first_row)
-            preprocessing.see({name: values[here == TRAIN] for name, values in wire.items()})
-    preprocessing.settle()
-    gathered = [_Gathered() for _ in range(3)]
-    for first_row, chunk in _numbered(table, names):
-        here = parts[first_row - 1 : first_row - 1 + _height(chunk)]
-        for column in idle:  # of what the spec says, all is checked
-            column.read(chunk[column.name], first_row)
-        ready = Samples(
-            preprocessing.prepare(preprocessing.read(chunk, first_row)),
-            targets.read(chunk, first_row),
-            weights_of(weight, chunk[weight], first_row) if weight else None,
-        )
-        for number, part in enumerate(gathered):
-            part.add(ready.take(here == number))
-    train, validation, test = (each.whole() for each in gathered)
+    loading = _Loading(data, open_table(data, file), seed)
+    remembered = None if folder is None else Fitted.read(folder / _FITTED)
+    loading.fit(remembered or published)
+    if remembered is None:
+        remembered = loading.fitted(memory_bytes, may_write=folder is not None)
+        if folder is not None:
+            remembered.write(folder / _FITTED)
+    train, validation, test = loading.parts(remembered.kept, folder)
     assert train is not None
-    return Splits(train, validation, test, file.digest, preprocessing)
+    return Splits(
+        train,
+        validation,
+        test,
+        file.digest,
+        loading.preprocessing,
+        remembered,
+        remembered.buffer_bytes if remembered.kept == "disk" else None,
+    )
 
 
-def _parts(data: DataOptions, table: Table, features: list[str], labels: list[str], seed: int) -> np.ndarray:
+class _Loading:
+    """The passes over a table: one to learn from it, if there is something to learn, one to prepare it."""
+
+    def __init__(self, data: DataOptions, table: Table, seed: int) -> None:
+        self._data, self._table = data, table
+        self._features = list(dict.fromkeys(name for columns in data.inputs.values() for name in columns))
+        self._labels = list(dict.fromkeys(name for columns in data.targets.values() for name in columns))
+        weight = [data.sample_weight] if data.sample_weight else []
+        self._names = list(dict.fromkeys([*self._features, *self._labels, *data.columns, *weight]))
+        check_columns(table, self._names)
+        self._parts = _shared_out(data, table, self._features, self._labels, seed)
+
+    def fit(self, known: Fitted | None) -> None:
+        """Learn from the training rows, or take what is known."""
+        fields = self._table.fields
+        if known is not None:
+            self._data = self._data.model_copy(update={"columns": known.complete(self._data.columns)})
+        data = self._data
+        learnt = (known.columns, known.classes) if known else (None, None)
+        self.preprocessing = Preprocessing(data.inputs, data.columns, fields, learnt[0])
+        self.targets = Targets(data.targets, data.columns, fields, learnt[1])
+        if self.preprocessing.needs_fitting or self.targets.needs_fitting:
+            for first_row, chunk, parts in self._chunks([*self._features, *self._labels]):
+                wire = self.preprocessing.read(chunk, first_row)
+                self.preprocessing.see({name: values[parts == TRAIN] for name, values in wire.items()})
+                self.targets.see(chunk, first_row)
+        self.preprocessing.settle()
+        self.targets.settle()
+
+    def fitted(self, memory_bytes: int | None, *, may_write: bool) -> Fitted:
+        """Say what was learnt, and choose where the rows are kept."""
+        assert self.preprocessing.fitted is not None
+        asked = self._data.pipeline.cache
+        kept: Kept = "memory"
+        if asked is False and self.preprocessing.prepares:
+            kept = "unprepared"
+        elif may_write and (asked == "disk" or (asked != "memory" and not self._fits(memory_bytes))):
+            kept = "disk"
+        buffer_bytes = BUFFER_BYTES if memory_bytes is None else min(BUFFER_BYTES, memory_bytes // 16)
+        return Fitted(
+            {name: options.model_dump(mode="json") for name, options in self._data.columns.items()},
+            self.preprocessing.fitted,
+            self.targets.classes,
+            kept,
+            buffer_bytes,
+        )
+
+    def parts(self, kept: Kept, folder: Path | None) -> list[Samples | None]:
+        """Prepare all rows, and keep each part."""
+        import numpy as np
+
+        rows = np.bincount(self._parts, minlength=len(PARTS)).tolist()
+        where = folder if kept == "disk" else None
+        keepers = [keeper(count, where and where / part) for part, count in zip(PARTS, rows, strict=True)]
+        for first_row, chunk, here in self._chunks(self._names):
+            ready = self._ready(chunk, first_row, prepare=kept != "unprepared")
+            for number, each in enumerate(keepers):
+                if (here == number).any():
+                    each.add(ready if (here == number).all() else ready.take(here == number))
+        return [each.whole() for each in keepers]
+
+    def _ready(self, chunk: Chunk, first_row: int, *, prepare: bool) -> Samples:
+        for name, options in self._data.columns.items():  # of what the spec says, all is checked
+            if name not in self.preprocessing.columns and name not in self.targets.columns:
+                Column(name, self._table.fields[name], options).read(chunk[name], first_row)
+        wire = self.preprocessing.read(chunk, first_row)
+        weight = self._data.sample_weight
+        return Samples(
+            self.preprocessing.prepare(wire, first_row) if prepare else wire,
+            self.targets.read(chunk, first_row),
+            weights_of(weight, chunk[weight], first_row) if weight else None,
+            None if prepare else self.preprocessing,
+        )
+
+    def _fits(self, memory_bytes: int | None) -> bool:
+        row = Samples(self.preprocessing.prepare(self.preprocessing.read(self._no_rows(), 1)), {}).row_bytes
+        return fits(row, self._table.rows, memory_bytes)
+
+    def _no_rows(self) -> Chunk:
+        import numpy as np
+
+        return {
+            name: np.empty((0, *field.shape), field.dtype if field.is_number else object)
+            for name, field in self._table.fields.items()
+            if name in self._features
+        }
+
+    def _chunks(self, names: list[str]) -> Iterator[tuple[int, Chunk, np.ndarray]]:
+        """Yield the chunks, each with the number of its first row, from 1, and the parts of its rows."""
+        done = 0
+        for chunk in self._table.chunks(names):
+            height = len(next(iter(chunk.values())))
+            yield done + 1, chunk, self._parts[done : done + height]
+            done += height
+
+
+def _shared_out(
+    data: DataOptions, table: Table, features: list[str], labels: list[str], seed: int
+) -> np.ndarray:
     """Return the part that each row belongs to, uint8 (rows,)."""
     import numpy as np
 
@@ -81,29 +178,3 @@ def _parts(data: DataOptions, table: Table, features: list[str], labels: list[st
             )
         parts[first:] = VALIDATION
     return parts
-
-
-def _numbered(table: Table, names: list[str]) -> Iterator[tuple[int, Chunk]]:
-    """Yield the chunks with the number of their first row, from 1."""
-    first_row = 1
-    for chunk in table.chunks(names):
-        yield first_row, chunk
-        first_row += _height(chunk)
-
-
-def _height(chunk: Chunk) -> int:
-    return len(next(iter(chunk.values())))
-
-
-class _Gathered:
-    """The rows of one part so far."""
-
-    def __init__(self) -> None:
-        self._pieces: list[Samples] = []
-
-    def add(self, piece: Samples) -> None:
-        self._pieces.append(piece)
-
-    def whole(self) -> Samples | None:
-        samples = Samples.joined(self._pieces)
-        return samples if len(samples) else None

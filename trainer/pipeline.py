@@ -1,58 +1,49 @@
-"""The tf.data pipeline behind `fit`: order, gather, cast, augment, prefetch; whole batches, never row by row.
+"""The tf.data pipeline behind `fit`: gather, prepare, augment, prefetch; whole batches, never row by row.
 
-Everything random is computed from (seed, epoch, step), so an epoch can be entered anywhere and is the same.
+The order is always this one: what is the same in each epoch is done once, before rows are shuffled, unless
+the spec says `cache: false`; what is random comes after, and is computed from (seed, epoch, step).
 """
 
 from __future__ import annotations
 
-import itertools
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
 
+from trainer.arrays import ArrayFile
+from trainer.augmentation import Augmentation, random_layer
 from trainer.errors import SpecUnbuildableError
-from trainer.forms import Count, Fault, Flag, SpecModel, invalid, one_message
-from trainer.objects import completed, object_faults, size_faults
+from trainer.forms import Count, Flag, SpecModel, one_message
+from trainer.order import Buffer, Order, Run
 from trainer.resume import require_same
 
 if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
-    from trainer.samples import Samples
+    from trainer.samples import Samples, Splits
 
-# `cache: auto` holds the cast arrays in memory up to this size, and casts batch by batch beyond it.
+# Rows in memory are held as the model takes them up to this size, and cast batch by batch beyond it.
 CACHE_LIMIT_BYTES = 1 << 30
+UNSHUFFLED_BYTES = 16 << 20
 # No input or output of Keras can be called so.
 _WEIGHT = "/sample_weight"
-
-
-def _random_layer(value: dict[str, Any]) -> dict[str, Any]:
-    faults = size_faults(value) or list(object_faults(value, "layers"))
-    name = str(value.get("class_name"))
-    if not faults and not name.startswith("Random"):
-        faults = [
-            Fault(
-                ("class_name",),
-                f"{name} is not random: put it into the model, so that serving does the same; "
-                "augmentation takes Keras's Random... layers",
-            )
-        ]
-    if faults:
-        raise invalid("augment", faults, value)
-    return value
+Stage: TypeAlias = "tuple[dict[str, tf.Tensor], tf.Tensor]"
+"""A batch on its way: tensors by name, and the batch's seed."""
 
 
 class PipelineOptions(SpecModel):
-    """What stands between rows and `fit`; `cache` holds the cast rows, before shuffle and augmentation."""
+    """What stands between rows and `fit`; the cache holds prepared rows, before shuffle and augmentation."""
 
-    cache: Annotated[Flag | Literal["auto"], one_message('expected true, false or "auto"')] = "auto"
+    cache: Annotated[
+        Flag | Literal["auto", "memory", "disk"],
+        one_message('expected true, false, "auto", "memory" or "disk"'),
+    ] = "auto"
     shuffle: Flag = True
     batch_size: Annotated[Count, Field(le=1 << 20)] = 32
-    augment: tuple[Annotated[dict[str, Any], AfterValidator(_random_layer)], ...] = ()
+    augment: tuple[Annotated[dict[str, Any], AfterValidator(random_layer)], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +53,15 @@ class Pipeline:
     options: PipelineOptions
     rows: int
     seed: int
+    buffer: Buffer | None = None
+
+    @classmethod
+    def of(cls, options: PipelineOptions, splits: Splits, seed: int) -> Pipeline:
+        """Return the pipeline of these rows."""
+        train, buffer = splits.train, None
+        if splits.buffer_bytes is not None:
+            buffer = Buffer.of(splits.buffer_bytes, train.row_bytes, options.batch_size)
+        return cls(options, len(train), seed, buffer)
 
     @property
     def steps(self) -> int:
@@ -70,7 +70,8 @@ class Pipeline:
 
     def order(self, epoch: int = 0, step: int = 0) -> Order:
         """Return the order from `step` of `epoch` on, both from 0."""
-        return Order(self.rows, self.options.batch_size, self.seed, self.options.shuffle, epoch, step)
+        options = self.options
+        return Order(self.rows, options.batch_size, self.seed, options.shuffle, epoch, step, self.buffer)
 
     def state(self) -> dict[str, Any]:
         """Return all that decides the batches; the place among them is the checkpoint's epoch and step."""
@@ -80,6 +81,7 @@ class Pipeline:
             "batch_size": self.options.batch_size,
             "shuffle": self.options.shuffle,
             "augment": [dict(layer) for layer in self.options.augment],
+            "buffer": None if self.buffer is None else asdict(self.buffer),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -89,68 +91,6 @@ class Pipeline:
             ResumeError: this one would give other batches.
         """
         require_same("data.pipeline", state, self.state())
-
-
-@dataclass(frozen=True)
-class Order:
-    """Which rows make up each batch, from step `first_step` of epoch `first_epoch` (both from 0) without end.
-
-    An epoch's permutation is computed from (seed, epoch), so it is the same wherever it is entered.
-    """
-
-    rows: int
-    batch_size: int
-    seed: int
-    shuffle: bool
-    first_epoch: int = 0
-    first_step: int = 0
-
-    @property
-    def steps(self) -> int:
-        """Batches in a whole epoch; the last may be short."""
-        return -(-self.rows // self.batch_size)
-
-    @property
-    def left(self) -> int:
-        """Batches in what is left of the first epoch."""
-        return self.steps - self.first_step
-
-    def epoch(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return an epoch's batches in order, from the step on at which it is entered.
-
-        Row numbers, int64 (steps, batch), of which a short batch has some at the end that don't count; how
-        many do, int64 (steps,); and the batches' own seeds, int32 (steps,).
-        """
-        import numpy as np
-
-        rng = np.random.default_rng([self.seed, number])
-        order = rng.permutation(self.rows) if self.shuffle else np.arange(self.rows)
-        rows = np.zeros(self.steps * self.batch_size, np.int64)
-        rows[: self.rows] = order
-        lengths = np.full(self.steps, self.batch_size, np.int64)
-        lengths[-1] = self.rows - (self.steps - 1) * self.batch_size
-        seeds = np.random.SeedSequence([self.seed, number]).generate_state(self.steps).view(np.int32)
-        first = self.first_step if number == self.first_epoch else 0
-        return rows.reshape(self.steps, self.batch_size)[first:], lengths[first:], seeds[first:]
-
-    def batches(self, only: Callable[[], int] | None = None) -> tf.data.Dataset:
-        """Return the batches of `epoch` one by one: int64 (batch,), int64 () and int32 ().
-
-        Without end, or those of one epoch, which `only` names when they are asked for. Python is asked once
-        an epoch: asked once a batch, it would hold up the threads that make the batches.
-        """
-        import tensorflow as tf
-
-        def epochs() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-            yield from map(self.epoch, itertools.count(self.first_epoch) if only is None else (only(),))
-
-        signature = (
-            tf.TensorSpec((None, self.batch_size), tf.int64),
-            tf.TensorSpec((None,), tf.int64),
-            tf.TensorSpec((None,), tf.int32),
-        )
-        batches = tf.data.Dataset.from_generator(epochs, output_signature=signature).unbatch()
-        return batches if only is None else batches.apply(tf.data.experimental.assert_cardinality(self.left))
 
 
 def training_dataset(
@@ -173,20 +113,20 @@ def training_dataset(
     Raises:
         SpecUnbuildableError: there is no image input to augment, or a layer can't be made.
     """
-    import tensorflow as tf
+    form = _Form(samples, dtypes)
+    stages = [form.prepare] if samples.unprepared is not None else []
+    if options.augment:
+        stages.append(_augmenting(samples, options.augment))
+    if order.buffer is not None:
+        return _staged(_buffered(form, order, only), stages, form)
+    held = form.held(cast=options.cache is not False)
 
-    held = _Held(samples, dtypes, options.cache)
-    image = _image_input(samples) if options.augment else ""
-    layers = [_Augmentation(layer, f"/data/pipeline/augment/{i}") for i, layer in enumerate(options.augment)]
+    def gather(rows: tf.Tensor, length: tf.Tensor, seed: tf.Tensor) -> Stage:
+        import tensorflow as tf
 
-    def batch(rows: tf.Tensor, length: tf.Tensor, seed: tf.Tensor) -> tuple[Any, ...]:
-        tensors = held.take(lambda tensor: tf.gather(tensor, rows[:length]))
-        for layer in layers:
-            tensors[image] = layer(tensors[image], seed)
-        return held.as_keras_takes(tensors)
+        return form.cast({name: tf.gather(tensor, rows[:length]) for name, tensor in held.items()}), seed
 
-    # Parallel, but in order. Without an end, the next epoch is prepared while this one validates.
-    return _mapped(order.batches(only), batch)
+    return _staged(order.batches(only), [gather, *stages], form)
 
 
 def evaluation_dataset(
@@ -195,116 +135,161 @@ def evaluation_dataset(
     """Return the rows once, in their own order and as they are, in batches like those of training."""
     import tensorflow as tf
 
-    held = _Held(samples, dtypes, options.cache)
-    rows, size = len(samples), options.batch_size
+    form, rows, size = _Form(samples, dtypes), len(samples), options.batch_size
+    stages = [form.prepare] if samples.unprepared is not None else []
+    if samples.stored:
+        buffer = Buffer.of(UNSHUFFLED_BYTES, samples.row_bytes, size)
+        order = Order(rows, size, 0, shuffle=False, buffer=buffer)
+        return _staged(_buffered(form, order, lambda: 0), stages, form)
+    held = form.held(cast=options.cache is not False)
 
-    def batch(start: tf.Tensor) -> tuple[Any, ...]:
-        return held.as_keras_takes(held.take(lambda tensor: tensor[start : start + size]))
+    def cut(start: tf.Tensor) -> Stage:
+        return form.cast({name: tensor[start : start + size] for name, tensor in held.items()}), start
 
-    starts = tf.data.Dataset.range(0, rows, size)
-    return _mapped(starts, batch)
+    return _staged(tf.data.Dataset.range(0, rows, size), [cut, *stages], form)
 
 
-def _mapped(numbers: tf.data.Dataset, batch: Callable[..., tuple[Any, ...]]) -> tf.data.Dataset:
-    """Make the batches ahead of their use, in parallel and still in order."""
+def _staged(batches: tf.data.Dataset, stages: Sequence[Callable[..., Stage]], form: _Form) -> tf.data.Dataset:
+    """Make the batches ahead of their use, in parallel and still in order, and hand them to Keras."""
     import tensorflow as tf
 
-    # There is no Python branch in it to be converted, and looking for one costs a job's start 0.2 s.
-    as_written = tf.autograph.experimental.do_not_convert(batch)
-    return numbers.map(as_written, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(
-        tf.data.AUTOTUNE
-    )
+    def mapped(batches: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
+        # There is no Python branch in it to be converted, and looking for one costs a job's start 0.2 s.
+        as_written = tf.autograph.experimental.do_not_convert(function)
+        return batches.map(as_written, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    *before, last = stages or [lambda tensors, seed: (tensors, seed)]
+    for stage in before:
+        batches = mapped(batches, stage)
+    batches = mapped(batches, lambda *given: form.as_keras_takes(last(*given)[0]))
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
-class _Held:
-    """Rows as tensors: already cast when cached, else cast batch by batch."""
+def _buffered(form: _Form, order: Order, only: Callable[[], int] | None) -> tf.data.Dataset:
+    """Return batches out of buffers that are read one after the other, the next while one is in use."""
+    import tensorflow as tf
 
-    def __init__(self, samples: Samples, dtypes: Mapping[str, str], cache: bool | Literal["auto"]) -> None:
+    arrays = form.arrays
+    names = list(arrays)
+
+    def read(name: str, runs: Sequence[Run]) -> np.ndarray:
+        import numpy as np
+
+        array = arrays[name]
+        if isinstance(array, ArrayFile):
+            return array.runs(runs)
+        return np.concatenate([array[start:stop] for start, stop in runs])
+
+    def buffers() -> Iterator[tuple[Any, ...]]:
+        for number in order.numbers(only):
+            for runs, batches in order.buffers(number):
+                yield tuple(read(name, runs) for name in names), *batches
+
+    rows = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays.values())
+
+    def batches_of(
+        tensors: tuple[tf.Tensor, ...], places: tf.Tensor, lengths: tf.Tensor, seeds: tf.Tensor
+    ) -> tf.data.Dataset:
+        def gather(places: tf.Tensor, length: tf.Tensor, seed: tf.Tensor) -> Stage:
+            taken = [tf.gather(tensor, places[:length]) for tensor in tensors]
+            return form.cast(dict(zip(names, taken, strict=True))), seed
+
+        batches = tf.data.Dataset.from_tensor_slices((places, lengths, seeds))
+        return batches.map(gather, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    source = tf.data.Dataset.from_generator(buffers, output_signature=(rows, *order.signature()))
+    return order.with_end(source.prefetch(1).flat_map(batches_of), only)
+
+
+class _Form:
+    """The rows' arrays by name, what each is cast to, and in which form Keras takes them."""
+
+    def __init__(self, samples: Samples, dtypes: Mapping[str, str]) -> None:
+        self._unprepared = samples.unprepared
+        self._inputs = list(samples.features if self._unprepared is None else self._unprepared.inputs)
+        self._columns = list(samples.features)
+        self._targets = list(samples.targets)
+        self._dtypes = {name: dtypes[name] for name in self._inputs}
+        self._dtypes |= {_target(name): _target_dtype(array) for name, array in samples.targets.items()}
+        self.arrays: dict[str, Any] = {
+            **samples.features,
+            **{_target(name): array for name, array in samples.targets.items()},
+        }
+        if samples.weights is not None:
+            self._dtypes[_WEIGHT], self.arrays[_WEIGHT] = "float32", samples.weights
+
+    def held(self, *, cast: bool) -> dict[str, tf.Tensor]:
+        """Return the rows as tensors, cast at once if that is wanted and doesn't make them too large."""
         import tensorflow as tf
 
-        self._features, self._targets = list(samples.features), list(samples.targets)
-        self._dtypes = {**dtypes, **{name: _target_dtype(array) for name, array in samples.targets.items()}}
-        arrays = {**samples.features, **samples.targets}
-        if samples.weights is not None:
-            self._dtypes[_WEIGHT], arrays[_WEIGHT] = "float32", samples.weights
-        cached = _worth_caching(arrays, self._dtypes) if cache == "auto" else cache
-        self._tensors = {
-            name: tf.constant(array.astype(self._dtypes[name], copy=False) if cached else array)
-            for name, array in arrays.items()
+        cast = cast and self._unprepared is None and _worth_casting(self.arrays, self._dtypes)
+        return {
+            name: tf.constant(array.astype(self._dtypes[name], copy=False) if cast else array)
+            for name, array in self.arrays.items()
         }
 
-    def take(self, rows: Callable[[tf.Tensor], tf.Tensor]) -> dict[str, tf.Tensor]:
+    def cast(self, tensors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Return what is ready in the dtypes that the model takes; columns stay as they are."""
         import tensorflow as tf
 
-        return {name: tf.cast(rows(tensor), self._dtypes[name]) for name, tensor in self._tensors.items()}
+        waiting = () if self._unprepared is None else self._columns
+        return {
+            name: tensor if name in waiting else tf.cast(tensor, self._dtypes[name])
+            for name, tensor in tensors.items()
+        }
+
+    def prepare(self, tensors: dict[str, tf.Tensor], seed: tf.Tensor) -> Stage:
+        """Make columns into inputs."""
+        import tensorflow as tf
+
+        assert self._unprepared is not None
+        inputs = self._unprepared.tensors({name: tensors[name] for name in self._columns})
+        rest = {name: tensor for name, tensor in tensors.items() if name not in self._columns}
+        return {name: tf.cast(each, self._dtypes[name]) for name, each in inputs.items()} | rest, seed
 
     def as_keras_takes(self, tensors: Mapping[str, tf.Tensor]) -> tuple[Any, ...]:
         """Return features, targets and weights, if any: a lone tensor by itself, several as a mapping."""
 
-        def part(names: Sequence[str]) -> Any:  # noqa: ANN401  # a tensor or a mapping
-            return tensors[names[0]] if len(names) == 1 else {name: tensors[name] for name in names}
+        def part(tensors: Mapping[str, tf.Tensor]) -> Any:  # noqa: ANN401  # a tensor or a mapping
+            return next(iter(tensors.values())) if len(tensors) == 1 else dict(tensors)
 
+        features = part({name: tensors[name] for name in self._inputs})
+        targets = (part({name: tensors[_target(name)] for name in self._targets}),) if self._targets else ()
         weights = (tensors[_WEIGHT],) if _WEIGHT in tensors else ()
-        targets = (part(self._targets),) if self._targets else ()
-        return part(self._features), *targets, *weights
+        return features, *targets, *weights
 
 
-class _Augmentation:
-    """A Keras Random... layer whose every draw comes from the batch's seed instead of a state of its own.
+def _augmenting(samples: Samples, layers: Sequence[Mapping[str, Any]]) -> Callable[..., Stage]:
+    image = _image_input(samples)
+    made = [Augmentation(layer, f"/data/pipeline/augment/{i}") for i, layer in enumerate(layers)]
 
-    A state would be advanced by parallel maps in no fixed order, and ahead of the step that is being trained.
-    """
+    def augment(tensors: dict[str, tf.Tensor], seed: tf.Tensor) -> Stage:
+        pictures = tensors[image]
+        for layer in made:
+            pictures = layer(pictures, seed)
+        return tensors | {image: pictures}, seed
 
-    def __init__(self, config: Mapping[str, Any], pointer: str) -> None:
-        import keras
-        import tensorflow as tf
+    return augment
 
-        class BatchSeed(keras.random.SeedGenerator):  # type: ignore[misc]  # Keras has no types
-            seed: tf.Tensor
-            draws = 0
 
-            def next(self, ordered: bool = True) -> tf.Tensor:  # noqa: ARG002  # Keras's signature
-                self.draws += 1
-                return tf.stack([self.seed, self.draws])
-
-        try:
-            self._layer = keras.layers.deserialize(completed(config))
-        except (ValueError, TypeError, NotImplementedError) as error:
-            raise SpecUnbuildableError(str(error), location={"pointer": pointer}) from error
-        self._seeds = []
-        for i, layer in enumerate(self._layer._flatten_layers()):
-            if hasattr(layer, "generator"):
-                layer.generator = BatchSeed(i)
-                self._seeds.append((i, layer.generator))
-        self._pointer = pointer
-
-    def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        import tensorflow as tf
-
-        for place, generator in self._seeds:
-            # Two layers with the same batch seed must not move in step.
-            generator.seed = tf.bitwise.bitwise_xor(
-                seed, zlib.crc32(f"{self._pointer}/{place}".encode()) >> 1
-            )
-            generator.draws = 0
-        return self._layer(images, training=True)
+def _target(name: str) -> str:
+    """Tell a target from an input of the same name."""
+    return f"/target/{name}"
 
 
 def _target_dtype(array: np.ndarray) -> str:
     return "int64" if array.dtype.kind in "iu" else "float32"
 
 
-def _worth_caching(arrays: Mapping[str, np.ndarray], dtypes: Mapping[str, str]) -> bool:
+def _worth_casting(arrays: Mapping[str, Any], dtypes: Mapping[str, str]) -> bool:
     import numpy as np
 
-    return (
-        sum(array.size * np.dtype(dtypes[name]).itemsize for name, array in arrays.items())
-        <= CACHE_LIMIT_BYTES
-    )
+    size = sum(array.size * np.dtype(dtypes[name]).itemsize for name, array in arrays.items())
+    return bool(size <= CACHE_LIMIT_BYTES)
 
 
 def _image_input(samples: Samples) -> str:
-    images = [name for name, array in samples.features.items() if array.ndim == 4]
+    images = [name for name, shape in samples.shapes.items() if len(shape) == 3]
     if len(images) != 1:
         raise SpecUnbuildableError(
             "augmentation needs one input of images (rows of shape (height, width, channels)), "

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from trainer.cells import numbers
+from trainer.cells import bad_cell, numbers
 from trainer.column import ColumnKind, ColumnOptions, Fitter, State, Transform, column_kinds
 from trainer.errors import InvalidDataError
-from trainer.table import Chunk, Field
+from trainer.table import BYTES, Chunk, Field
 
 if TYPE_CHECKING:
     import numpy as np
+    import tensorflow as tf
 
-    from trainer.source import DataOptions
+Inputs = Mapping[str, Sequence[str]]
+"""The columns of each input, in the order in which they stand side by side."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the features and how it is prepared; `options` are None where nothing is said of it."""
+    """A column and how it is prepared; `options` are None where the spec says nothing of it."""
 
     name: str
     field: Field
@@ -36,9 +39,8 @@ class Column:
         """Its form in a request."""
         if self.options is not None:
             return self.kind.wire(self.options, self.name, self.field)
-        return Field(
-            "float32" if self.field.dtype.startswith("float") else self.field.dtype, self.field.shape
-        )
+        whole = self.field.is_integer and self.field.dtype != "bool"
+        return Field(self.field.dtype if whole else "float32", self.field.shape)
 
     def read(self, values: np.ndarray, first_row: int) -> np.ndarray:
         """Return a table's values in the wire's form; `first_row` is the number of the first, from 1.
@@ -48,32 +50,45 @@ class Column:
         """
         if self.options is not None:
             return self.kind.read(self.options, self.name, values, first_row)
-        return numbers(self.name, values, first_row)
+        return values if self.wire.is_integer else numbers(self.name, values, first_row)
 
 
 class Preprocessing:
-    """A model's inputs out of columns: as they are, or prepared by what was fitted of them.
+    """How columns become a model's inputs: side by side as they are, or each as its kind prepares it.
 
-    Where the spec says nothing of any column, `prepares` is false: the inputs are the columns side by side,
-    and the model is served as it is.
+    Where the spec says nothing of any column `prepares` is false, and the model is served as it is.
     """
 
     def __init__(
-        self, data: DataOptions, fields: Mapping[str, Field], fitted: Mapping[str, State] | None = None
+        self,
+        inputs: Inputs,
+        options: Mapping[str, ColumnOptions],
+        fields: Mapping[str, Field],
+        fitted: Mapping[str, State] | None = None,
     ) -> None:
-        """Match the columns that the data section names with those that there are.
+        """Match the inputs' columns with those that there are; `fitted` is what was learnt of them before.
 
         Raises:
-            InvalidDataError: a column can't be of the kind that the spec says.
+            InvalidDataError: a column can't be of the kind that its options say.
         """
-        self._inputs = data.inputs
-        names = dict.fromkeys(name for columns in self._inputs.values() for name in columns)
-        self.columns = {name: Column(name, fields[name], data.columns.get(name)) for name in names}
+        self.inputs = {name: tuple(columns) for name, columns in inputs.items()}
+        names = dict.fromkeys(name for columns in self.inputs.values() for name in columns)
+        self.columns = {name: Column(name, fields[name], options.get(name)) for name in names}
         self.wire = {name: column.wire for name, column in self.columns.items()}
-        self.prepares = any(column.options is not None for column in self.columns.values())
-        self.fitted = dict(fitted) if fitted is not None else None
-        self._fitters = self._begin() if self.fitted is None else {}
-        self._transforms: dict[str, Transform] | None = None
+        self._kinds = {name: column for name, column in self.columns.items() if column.options is not None}
+        self.fitted = None if fitted is None else dict(fitted)
+        self._fitters: dict[str, Fitter] = {}
+        if fitted is None:
+            self._fitters = {
+                name: column.kind.fitter(column.options, self.wire[name])
+                for name, column in self._kinds.items()
+            }
+        self._transforms: dict[str, Transform] = {}
+
+    @property
+    def prepares(self) -> bool:
+        """Whether requests' columns are prepared on their way into the model."""
+        return bool(self._kinds)
 
     @property
     def needs_fitting(self) -> bool:
@@ -95,21 +110,129 @@ class Preprocessing:
             self.fitted = {name: fitter.state() for name, fitter in self._fitters.items()}
         self._fitters = {}
 
-    def prepare(self, wire: Chunk) -> dict[str, np.ndarray]:
-        """Return the inputs by name, (rows, ...), for columns in the wire's form."""
-        if not self.prepares:
-            return {name: _side_by_side(columns, wire) for name, columns in self._inputs.items()}
-        raise NotImplementedError
+    def prepare(self, wire: Chunk, first_row: int = 1) -> dict[str, np.ndarray]:
+        """Return the inputs by name, (rows, ...), for columns in the wire's form.
 
-    def _begin(self) -> dict[str, Fitter]:
+        Raises:
+            InvalidDataError: a file in a column can't be decoded.
+        """
+        if not self.prepares:
+            return {name: _side_by_side(columns, wire) for name, columns in self.inputs.items()}
+        import tensorflow as tf
+
+        try:
+            prepared = self.function()({name: tf.constant(values) for name, values in wire.items()})
+        except tf.errors.InvalidArgumentError as error:
+            raise self._blamed(wire, first_row) or error from error
+        return {name: tensor.numpy() for name, tensor in prepared.items()}
+
+    def tensors(self, wire: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Do the same in TensorFlow: in a pipeline, or within what is served."""
+        import tensorflow as tf
+
+        with tf.device("CPU"):
+            return {name: self._together(columns, wire) for name, columns in self.inputs.items()}
+
+    def keeps(self) -> list[Any]:
+        """Return the TensorFlow objects that `tensors` needs, for a SavedModel to keep."""
+        return [each for transform in self._made().values() for each in transform.keeps]
+
+    def named(self, names: Mapping[str, str]) -> Preprocessing:
+        """Return the same under other names of the inputs."""
+        other = copy.copy(self)
+        other.inputs = {names.get(name, name): columns for name, columns in self.inputs.items()}
+        other.__dict__.pop("_function", None)
+        return other
+
+    def function(self) -> Any:  # noqa: ANN401 - a function of TensorFlow, which has no types
+        """Return `tensors` as a graph, traced once for any number of rows."""
+        import tensorflow as tf
+
+        if not hasattr(self, "_function"):
+            self._made()  # outside of the graph, where it would be lost
+            signature = {name: _spec(name, field) for name, field in self.wire.items()}
+            as_written = tf.autograph.experimental.do_not_convert(self.tensors)
+            self._function = tf.function(as_written, input_signature=[signature])
+        return self._function
+
+    def document(self) -> dict[str, Any]:
+        """Return all of it as JSON: `of` makes the same again, without a table."""
+        assert self.fitted is not None
         return {
-            name: column.kind.fitter(column.options, self.wire[name])
-            for name, column in self.columns.items()
-            if column.options is not None
+            "inputs": {name: list(columns) for name, columns in self.inputs.items()},
+            "columns": {
+                name: {
+                    "dtype": column.field.dtype,
+                    "shape": list(column.field.shape),
+                    "options": None if column.options is None else column.options.model_dump(mode="json"),
+                    "wire": {"dtype": self.wire[name].dtype, "shape": list(self.wire[name].shape)},
+                    "fitted": self.fitted.get(name),
+                }
+                for name, column in self.columns.items()
+            },
         }
 
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Preprocessing:
+        """Make again what `document` described."""
+        columns = document["columns"]
+        kinds = column_kinds()
+        return cls(
+            document["inputs"],
+            {
+                name: kinds[each["options"]["kind"]].Options.model_validate(each["options"])
+                for name, each in columns.items()
+                if each["options"] is not None
+            },
+            {name: Field(each["dtype"], tuple(each["shape"])) for name, each in columns.items()},
+            {name: each["fitted"] for name, each in columns.items() if each["fitted"] is not None},
+        )
 
-def _side_by_side(columns: tuple[str, ...], wire: Chunk) -> np.ndarray:
+    def _made(self) -> dict[str, Transform]:
+        assert self.fitted is not None, "not fitted yet"
+        for name, column in self._kinds.items():
+            if name not in self._transforms:
+                state = self.fitted[name]
+                self._transforms[name] = column.kind.transform(column.options, self.wire[name], state, name)
+        return self._transforms
+
+    def _together(self, columns: Sequence[str], wire: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Put an input's columns side by side; whole numbers stay such where all of them are."""
+        import tensorflow as tf
+
+        made = self._made()
+        pieces = [made[name].apply(wire[name]) if name in made else wire[name] for name in columns]
+        pieces = [piece[:, tf.newaxis] if piece.shape.rank == 1 else piece for piece in pieces]
+        if len(pieces) == 1:
+            return pieces[0]
+        for name, piece in zip(columns, pieces, strict=True):
+            if piece.shape.rank != 2:
+                raise _alone(name, piece.shape[1:])
+        whole = all(piece.dtype.is_integer for piece in pieces)
+        return tf.concat([tf.cast(piece, tf.int64 if whole else tf.float32) for piece in pieces], axis=1)
+
+    def _blamed(self, wire: Chunk, first_row: int) -> InvalidDataError | None:
+        """Find the file that can't be decoded."""
+        import tensorflow as tf
+
+        made = self._made()
+        for name in (name for name, field in self.wire.items() if field.dtype == BYTES):
+            for place in range(len(wire[name])):
+                try:
+                    made[name].apply(tf.constant(wire[name][place : place + 1]))
+                except tf.errors.InvalidArgumentError:
+                    return bad_cell(name, first_row + place, "can't be decoded as an image")
+        return None
+
+
+def _spec(name: str, field: Field) -> tf.TensorSpec:
+    import tensorflow as tf
+
+    dtype = field.dtype if field.is_number else "string"
+    return tf.TensorSpec((None, *field.shape), dtype, name=name)
+
+
+def _side_by_side(columns: Sequence[str], wire: Chunk) -> np.ndarray:
     """Return one column as it is, a flat one as (rows, 1); several as float32 of shape (rows, values)."""
     import numpy as np
 
@@ -118,9 +241,12 @@ def _side_by_side(columns: tuple[str, ...], wire: Chunk) -> np.ndarray:
         return values[:, np.newaxis] if values.ndim == 1 else values
     for name in columns:
         if wire[name].ndim > 2:
-            raise InvalidDataError(
-                f"column {name!r} has rows of shape {wire[name].shape[1:]}: "
-                "it can't stand beside others in one input",
-                location={"column": name},
-            )
+            raise _alone(name, wire[name].shape[1:])
     return np.column_stack([wire[name].astype(np.float32, copy=False) for name in columns])
+
+
+def _alone(name: str, shape: Sequence[int]) -> InvalidDataError:
+    return InvalidDataError(
+        f"column {name!r} has rows of shape {tuple(shape)}: it can't stand beside others in one input",
+        location={"column": name},
+    )

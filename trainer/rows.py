@@ -26,14 +26,7 @@ def named_as(model: keras.Model, splits: Splits) -> Splits:
     takes, gives = [info.name for info in inputs_of(model)], [info.name for info in outputs_of(model)]
     check_targets(gives, list(splits.train.targets))
 
-    def renamed(part: Samples | None) -> Samples | None:
-        if part is None or len(takes) > 1:
-            return part
-        return replace(part, features={takes[0]: next(iter(part.features.values()))})
-
-    train = renamed(splits.train)
-    assert train is not None
-    return replace(splits, train=train, validation=renamed(splits.validation), test=renamed(splits.test))
+    return splits if len(takes) > 1 else splits.named({next(iter(splits.train.shapes)): takes[0]})
 
 
 def check_targets(gives: list[str], targets: list[str]) -> None:
@@ -52,7 +45,8 @@ def check_targets(gives: list[str], targets: list[str]) -> None:
 
 
 def cast(model: keras.Model, samples: Samples) -> Samples:
-    """Give the features the dtypes that the model takes."""
+    """Prepare the rows, in the dtypes that the model takes."""
+    samples = samples.ready()
     dtypes = {info.name: info.dtype for info in inputs_of(model)}
     features = {name: array.astype(dtypes[name], copy=False) for name, array in samples.features.items()}
     return replace(samples, features=features)

@@ -92,7 +92,7 @@ class Run:
     ) -> None:
         self._spec, self._splits, self._model, self._start = spec, splits, model, start
         self._dtypes = {info.name: info.dtype for info in inputs_of(model)}
-        self._pipeline = Pipeline(spec.data.pipeline, len(splits.train), seed)
+        self._pipeline = Pipeline.of(spec.data.pipeline, splits, seed)
         self._checkpoints = checkpoints
         self._kept = self._make_callbacks(workdir, start)
         self._last_weights: list[np.ndarray] = []

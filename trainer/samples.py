@@ -1,26 +1,34 @@
-"""Rows ready for a model, in memory, and the parts that a data set is shared out into."""
+"""Rows ready for a model, and the parts that a data set is shared out into."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from trainer.arrays import ArrayFile
 from trainer.resume import require_same
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from trainer.fitted import Fitted
     from trainer.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows: input name to (rows, ...), target name to (rows, ...), and how much each counts, (rows,)."""
+    """Rows: input name to (rows, ...), target name to (rows, ...), and how much each counts, (rows,).
 
-    features: dict[str, np.ndarray]
-    targets: dict[str, np.ndarray]
+    Where `unprepared` is given, the features are a request's columns, which it has still to make into inputs.
+    Features may lie in files; targets and weights are in memory.
+    """
+
+    features: Mapping[str, Any]  # arrays, in memory or in files
+    targets: Mapping[str, np.ndarray]
     weights: np.ndarray | None = None
+    unprepared: Preprocessing | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.features.values())))
@@ -28,40 +36,77 @@ class Samples:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of one row of each input."""
-        return {name: array.shape[1:] for name, array in self.features.items()}
+        features = self.features if self.unprepared is None else self.take(slice(0)).ready().features
+        return {name: tuple(array.shape[1:]) for name, array in features.items()}
+
+    @property
+    def stored(self) -> bool:
+        """Whether the features lie in files."""
+        return any(isinstance(array, ArrayFile) for array in self.features.values())
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row's features as they are kept."""
+        return sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in self.features.values())
 
     def take(self, rows: np.ndarray | slice) -> Samples:
-        """Return these rows only."""
-        return Samples(
-            {name: array[rows] for name, array in self.features.items()},
-            {name: array[rows] for name, array in self.targets.items()},
-            None if self.weights is None else self.weights[rows],
+        """Return these rows only, in memory."""
+        return replace(
+            self,
+            features={name: array[rows] for name, array in self.features.items()},
+            targets={name: array[rows] for name, array in self.targets.items()},
+            weights=None if self.weights is None else self.weights[rows],
         )
+
+    def ready(self) -> Samples:
+        """Return the rows, in memory and prepared."""
+        rows = self.take(slice(None)) if self.stored else self
+        if rows.unprepared is None:
+            return rows
+        return replace(rows, features=rows.unprepared.prepare(dict(rows.features)), unprepared=None)
+
+    def named(self, names: Mapping[str, str]) -> Samples:
+        """Return the rows under other names of the inputs."""
+        if self.unprepared is not None:
+            return replace(self, unprepared=self.unprepared.named(names))
+        return replace(self, features={names.get(name, name): rows for name, rows in self.features.items()})
 
     @staticmethod
     def joined(pieces: Sequence[Samples]) -> Samples:
-        """Return the rows of all pieces, in their order."""
+        """Return the rows of all pieces, which are in memory, in their order."""
         import numpy as np
 
-        if len(pieces) == 1:
-            return pieces[0]
         first = pieces[0]
-        return Samples(
-            {name: np.concatenate([piece.features[name] for piece in pieces]) for name in first.features},
-            {name: np.concatenate([piece.targets[name] for piece in pieces]) for name in first.targets},
-            None if first.weights is None else np.concatenate([piece.weights for piece in pieces]),
+        if len(pieces) == 1:
+            return first
+        weights = [piece.weights for piece in pieces if piece.weights is not None]
+        return replace(
+            first,
+            features={
+                name: np.concatenate([piece.features[name] for piece in pieces]) for name in first.features
+            },
+            targets={
+                name: np.concatenate([piece.targets[name] for piece in pieces]) for name in first.targets
+            },
+            weights=np.concatenate(weights) if weights else None,
         )
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The parts of one data set, how they were prepared, and the digest of the file they come from."""
+    """The parts of one data set, how they were prepared, and the digest of the file they come from.
+
+    `fitted` is what was learnt of the columns. `buffer_bytes` says how much of rows on disk is shuffled
+    together, None of rows in memory.
+    """
 
     train: Samples
     validation: Samples | None
     test: Samples | None
     digest: str = field(repr=False)
     preprocessing: Preprocessing | None = None
+    fitted: Fitted | None = None
+    buffer_bytes: int | None = None
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of the data: enough to know them again."""
@@ -78,6 +123,16 @@ class Splits:
     def by_use(self) -> Sequence[tuple[str, Samples | None]]:
         """The parts by name, those first that say most of how a model does on new rows."""
         return (("test", self.test), ("validation", self.validation), ("train", self.train))
+
+    def named(self, names: Mapping[str, str]) -> Splits:
+        """Return the same under other names of the inputs."""
+        return replace(
+            self,
+            train=self.train.named(names),
+            validation=self.validation.named(names) if self.validation else None,
+            test=self.test.named(names) if self.test else None,
+            preprocessing=self.preprocessing.named(names) if self.preprocessing else None,
+        )
 
     @property
     def _parts(self) -> Sequence[Samples | None]:

@@ -56,6 +56,11 @@ class DataOptions(SpecModel):
             raise ValueError("split and validation_split exclude each other")
         if isinstance(self.features, dict) and not self.features:
             raise ValueError("features names no column")
+        for columns in self.targets.values():
+            for name in columns:
+                kind = self.columns[name].kind if name in self.columns else "number"
+                if kind not in {"number", "category"}:
+                    raise ValueError(f"label {name!r} is of kind {kind}: a label is a number or a category")
         return self
 
     @property

@@ -2,42 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from trainer.cells import bad_cell, numbers
+from trainer.cells import bad_cell, numbers, shown
 from trainer.errors import InvalidDataError
-from trainer.table import Chunk, Field
+from trainer.table import STRING, Chunk, Field
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from trainer.source import DataOptions
+    from trainer.column import ColumnOptions
+
+CATEGORY = "category"
+_TEXTS = 'Say {{"{name}": {{"kind": "category"}}}} in data.columns if the label has names for its classes.'
+MOST_CLASSES = 100_000
 
 
 class Targets:
-    """The targets by name, out of the columns that the spec calls labels."""
+    """The targets by name, out of the columns that the spec calls labels.
 
-    def __init__(self, data: DataOptions, fields: Mapping[str, Field]) -> None:
-        """Match the label columns that the data section names with those that there are."""
-        self._targets = data.targets
+    A label of kind `category` becomes the number of its class; `classes` has their names, in that order: as
+    the spec's `vocabulary` lists them, else sorted.
+    """
+
+    def __init__(
+        self,
+        targets: Mapping[str, Sequence[str]],
+        options: Mapping[str, ColumnOptions],
+        fields: Mapping[str, Field],
+        classes: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
+        """Match the label columns with those that there are; `classes` are those known before."""
+        self._targets = {name: tuple(columns) for name, columns in targets.items()}
         self.columns = tuple(dict.fromkeys(name for columns in self._targets.values() for name in columns))
         self._fields = fields
+        self.classes: dict[str, list[Any]] = {name: list(each) for name, each in (classes or {}).items()}
+        self._seen: dict[str, set[Any]] = {}
+        for name in self.columns:
+            asked = options.get(name)
+            if asked is None or asked.kind != CATEGORY or name in self.classes:
+                continue
+            vocabulary = getattr(asked, "vocabulary", None)
+            if vocabulary is not None:
+                self.classes[name] = list(vocabulary)
+            else:
+                self._seen[name] = set()
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The targets, in the spec's order."""
-        return tuple(self._targets)
+    def needs_fitting(self) -> bool:
+        """Whether the classes of a label aren't known yet."""
+        return bool(self._seen)
+
+    def see(self, chunk: Chunk, first_row: int) -> None:
+        """Learn the classes of some rows."""
+        import numpy as np
+
+        for name, seen in self._seen.items():
+            values = self._values(name, chunk[name], first_row)
+            seen.update(np.unique(values).tolist())
+            if len(seen) > MOST_CLASSES:
+                raise InvalidDataError(
+                    f"label {name!r} has more than {MOST_CLASSES:,} classes", location={"column": name}
+                )
+
+    def settle(self) -> None:
+        """Number what was seen."""
+        self.classes |= {name: sorted(seen) for name, seen in self._seen.items()}
+        self._seen = {}
 
     def read(self, chunk: Chunk, first_row: int) -> dict[str, np.ndarray]:
-        """Return whole numbers as int64, others as float32: (rows,), or (rows, columns) of several columns.
+        """Return classes and whole numbers as int64, others as float32: (rows,), of several (rows, columns).
 
         Raises:
-            InvalidDataError: a cell is no finite number.
+            InvalidDataError: a cell is no finite number, or of no class that is known.
         """
         import numpy as np
 
-        read = {name: self._numbers(name, chunk[name], first_row) for name in self.columns}
+        read = {name: self._column(name, chunk[name], first_row) for name in self.columns}
         return {
             target: read[columns[0]]
             if len(columns) == 1
@@ -45,12 +87,40 @@ class Targets:
             for target, columns in self._targets.items()
         }
 
-    def _numbers(self, name: str, values: np.ndarray, first_row: int) -> np.ndarray:
+    def _column(self, name: str, values: np.ndarray, first_row: int) -> np.ndarray:
         import numpy as np
 
+        if name in self.classes:
+            return self._numbered(name, self._values(name, values, first_row), first_row)
         if self._fields[name].is_integer:
             return values.astype(np.int64, copy=False)
-        return numbers(name, values, first_row)
+        return numbers(name, values, first_row, remedy_of_text=_TEXTS.format(name=name))
+
+    def _values(self, name: str, values: np.ndarray, first_row: int) -> np.ndarray:
+        """Return a label's values, of which none may be missing."""
+        import numpy as np
+
+        gaps = np.isnan(values) if values.dtype.kind == "f" else values == ""
+        if gaps.any():
+            raise bad_cell(name, first_row + int(gaps.argmax()), "is empty: a label must be there")
+        return values.astype(np.int64) if self._fields[name].dtype not in {STRING, "date"} else values
+
+    def _numbered(self, name: str, values: np.ndarray, first_row: int) -> np.ndarray:
+        import numpy as np
+
+        classes = self.classes[name]
+        numbers_of = {value: number for number, value in enumerate(classes)}
+        found, inverse = np.unique(values, return_inverse=True)
+        known = np.array([numbers_of.get(value, -1) for value in found.tolist()], np.int64)
+        numbered: np.ndarray = known[inverse]
+        if (numbered < 0).any():
+            place = int((numbered < 0).argmax())
+            raise bad_cell(
+                name,
+                first_row + place,
+                f"holds {shown(values[place])}, which is none of the classes known: {_some(classes)}",
+            )
+        return numbered
 
 
 def weights_of(column: str, values: np.ndarray, first_row: int = 1) -> np.ndarray:
@@ -70,7 +140,12 @@ def weights_of(column: str, values: np.ndarray, first_row: int = 1) -> np.ndarra
         raise bad_cell(
             column,
             first_row + place,
-            f"is {weights[place]:g}, which no weight can be",
+            f"is {weights[place]:g}, which is negative",
             "A row that shall not count has weight 0.",
         )
     return weights
+
+
+def _some(values: Iterable[Any]) -> str:
+    listed = [str(value) for value in values]
+    return ", ".join(listed[:10]) + (f" and {len(listed) - 10} more" if len(listed) > 10 else "")

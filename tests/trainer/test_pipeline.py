@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from trainer.arrays import ArrayFile
 from trainer.errors import ResumeError, SpecUnbuildableError
-from trainer.pipeline import Order, Pipeline, PipelineOptions, evaluation_dataset, training_dataset
+from trainer.keeping import OnDisk
+from trainer.order import Buffer, Order
+from trainer.pipeline import Pipeline, PipelineOptions, evaluation_dataset, training_dataset
 from trainer.samples import Samples
 
 ROWS = 10
@@ -142,9 +145,101 @@ def test_a_pipeline_knows_its_own_state_again_after_json():
             Pipeline(FLIPPED.model_copy(update={"augment": ()}), ROWS, seed=1),
             r"augment was .*RandomFlip.*, is \[\]",
         ),
+        (Pipeline(FLIPPED, ROWS, seed=1, buffer=Buffer(8, 2)), "buffer was None, is .*8"),
     ],
-    ids=["seed", "rows", "batch_size", "shuffle", "augment"],
+    ids=["seed", "rows", "batch_size", "shuffle", "augment", "buffer"],
 )
 def test_a_pipeline_that_gives_other_batches_is_refused(other, said):
     with pytest.raises(ResumeError, match=said):
         other.restore(Pipeline(FLIPPED, ROWS, seed=1).state())
+
+
+SMALL = Buffer(rows=8, block_rows=3)
+
+
+def buffered_rows(order, epoch):
+    found = []
+    for runs, (places, lengths, _) in order.buffers(epoch):
+        held = [row for start, stop in runs for row in range(start, stop)]
+        found += [
+            [held[place] for place in batch[:length]] for batch, length in zip(places, lengths, strict=True)
+        ]
+    return found
+
+
+def test_a_buffered_epoch_has_every_row_once_in_batches_of_one_size():
+    order = Order(29, 4, seed=1, shuffle=True, buffer=SMALL)
+    batches = buffered_rows(order, 0)
+    assert [len(batch) for batch in batches] == [4] * 7 + [1]
+    assert sorted(itertools.chain(*batches)) == list(range(29))
+    assert batches != buffered_rows(order, 1)
+    assert batches == buffered_rows(order, 0)
+
+
+def test_a_buffered_epoch_mixes_rows_from_all_over_the_file():
+    order = Order(6400, 16, seed=3, shuffle=True, buffer=Buffer.of(640, 1, 16))
+    first = list(itertools.chain(*buffered_rows(order, 0)[:40]))
+    assert np.std(first) == pytest.approx(np.std(np.arange(6400)), rel=0.2)
+    assert abs(np.corrcoef(np.arange(640), first)[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("step", range(8))
+def test_a_buffered_epoch_can_be_entered_at_any_step(step):
+    whole = buffered_rows(Order(29, 4, seed=1, shuffle=True, buffer=SMALL), 2)
+    entered = Order(29, 4, seed=1, shuffle=True, first_epoch=2, first_step=step, buffer=SMALL)
+    assert buffered_rows(entered, 2) == whole[step:]
+    following = buffered_rows(Order(29, 4, seed=1, shuffle=True, buffer=SMALL), 3)
+    assert buffered_rows(entered, 3) == following
+
+
+def test_a_buffered_file_without_shuffle_is_read_from_its_beginning_to_its_end():
+    order = Order(29, 4, seed=1, shuffle=False, buffer=SMALL)
+    assert list(itertools.chain(*buffered_rows(order, 5))) == list(range(29))
+
+
+@pytest.fixture
+def on_disk(samples, tmp_path):
+    kept = OnDisk(ROWS, tmp_path / "rows")
+    for start in range(0, ROWS, 3):
+        kept.add(samples.take(slice(start, start + 3)))
+    return kept.whole()
+
+
+def batches_of(dataset):
+    return [(x.numpy().tolist(), y.numpy().tolist()) for x, y in dataset]
+
+
+def test_rows_on_disk_are_the_rows(on_disk, samples):
+    assert on_disk.stored
+    assert isinstance(on_disk.features["features"], ArrayFile)
+    assert on_disk.shapes == samples.shapes
+    assert np.array_equal(on_disk.ready().features["features"], samples.features["features"])
+    some = np.array([7, 0, 3])
+    assert np.array_equal(on_disk.take(some).features["features"], samples.features["features"][some])
+    odd = np.arange(ROWS) % 2 == 1
+    assert np.array_equal(on_disk.take(odd).features["features"], samples.features["features"][odd])
+
+
+def test_batches_from_disk_are_those_from_memory(on_disk, samples):
+    options, dtypes = PipelineOptions(batch_size=4), {"features": "float32"}
+    order = Order(ROWS, 4, seed=1, shuffle=True, first_step=1, buffer=SMALL)
+    both = [
+        batches_of(training_dataset(rows, order, dtypes=dtypes, options=options).take(5))
+        for rows in (on_disk, samples)
+    ]
+    assert both[0] == both[1]
+    expected = [*buffered_rows(order, 0), *buffered_rows(order, 1)]
+    assert [y for _, y in both[0]] == expected[:5]
+    whole, again = (
+        batches_of(evaluation_dataset(rows, dtypes=dtypes, options=options)) for rows in (on_disk, samples)
+    )
+    assert whole == again
+    assert len(whole) == 3
+
+
+def test_one_epoch_from_disk_has_an_end(on_disk):
+    order = Order(ROWS, 4, seed=1, shuffle=True, first_epoch=1, first_step=1, buffer=SMALL)
+    options, dtypes = PipelineOptions(batch_size=4), {"features": "float32"}
+    dataset = training_dataset(on_disk, order, dtypes=dtypes, options=options, only=lambda: 1)
+    assert dataset.cardinality() == 2
+    assert [y for _, y in batches_of(dataset)] == buffered_rows(order, 1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from trainer.cells import numbers
 from trainer.column import ColumnOptions, State, Transform
 from trainer.forms import Flag, Number, one_message
-from trainer.moments import Moments
+from trainer.moments import Moments, standardized
 from trainer.table import Field
 
 if TYPE_CHECKING:
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 KIND = "number"
+_GAPS = 'say "missing": "mean", "median" or a number in data.columns, or correct the cell'
 
 
 class Options(ColumnOptions):
-    """A number a row; NaN is a missing one, for which `missing` says what stands in its place."""
+    """A number a row; NaN is a missing one, and `missing` says what stands in its place."""
 
     kind: Literal["number"]
     standardize: Flag = True
@@ -30,16 +31,16 @@ class Options(ColumnOptions):
 
 def wire(options: Options, name: str, field: Field) -> Field:  # noqa: ARG001 - the contract of columns
     """Send it as float32."""
-    return Field("float32", field.shape)
+    return Field("float32")
 
 
 def read(options: Options, name: str, values: np.ndarray, first_row: int) -> np.ndarray:
     """Return finite float32 numbers, NaN where one may be missing."""
-    return numbers(name, values, first_row, may_miss=options.missing != "error")
+    return numbers(name, values, first_row, may_miss=options.missing != "error", remedy=_GAPS)
 
 
 class Fitter:
-    """Mean and deviation, and the median where it is asked for."""
+    """Mean and deviation of what is there; the median, where it is asked for, keeps all values."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -56,19 +57,16 @@ class Fitter:
             self._all.append(present)
 
     def state(self) -> State:
-        """Say the fitted `mean` and `deviation`, and what to `fill` gaps with; of rows filled so."""
+        """Say `mean` and `deviation`, and what to `fill` gaps with."""
         import numpy as np
 
-        fill = self._options.missing
-        if fill == "error":
-            filled = None
-        elif fill == "mean":
-            filled = self._moments.mean
+        moments = self._moments.state()
+        fill: Any = self._options.missing
+        if fill == "mean":
+            fill = moments["mean"]
         elif fill == "median":
-            filled = float(np.median(np.concatenate(self._all))) if self._moments.count else 0.0
-        else:
-            filled = float(fill)
-        return {"mean": self._moments.mean, "deviation": self._moments.deviation, "fill": filled}
+            fill = float(np.median(np.concatenate(self._all))) if self._moments.count else 0.0
+        return {**moments, "fill": None if fill == "error" else fill}
 
 
 def fitter(options: Options, wire: Field) -> Fitter:  # noqa: ARG001 - the contract of columns
@@ -81,12 +79,8 @@ def transform(options: Options, wire: Field, state: State, name: str) -> Transfo
     import tensorflow as tf
 
     def apply(values: tf.Tensor) -> tf.Tensor:
-        values = tf.cast(values, tf.float32)
         if state["fill"] is not None:
             values = tf.where(tf.math.is_nan(values), tf.constant(state["fill"], tf.float32), values)
-        if options.standardize:
-            # A column of one value comes out as zeros.
-            values = (values - state["mean"]) / (state["deviation"] or 1.0)
-        return values
+        return standardized(values, state) if options.standardize else values
 
     return Transform(apply)
