@@ -64,6 +64,9 @@ class JobBody(BaseModel):
     dataset_digest: str | None
     metrics: dict[str, Any] | None = Field(description="last and best of the learning curves, and test.")
     resources: dict[str, Any] | None
+    pipeline: dict[str, Any] | None = Field(
+        description="How the data pipeline keeps up with training: a verdict, advice, and what was measured."
+    )
     result: dict[str, Any] | None = Field(description="model, version and artifacts of a succeeded job.")
     labels: dict[str, str]
     transitions: list[TransitionBody]
@@ -167,6 +170,7 @@ def job_body(job: Job, transitions: list[Transition], place: QueuePlace | None) 
         dataset_digest=job.dataset_digest,
         metrics=dict(job.metrics) if job.metrics else None,
         resources=dict(job.resources) if job.resources else None,
+        pipeline=dict(job.pipeline) if job.pipeline else None,
         result=dict(job.result) if job.result else None,
         labels=dict(job.labels),
         transitions=[

@@ -107,7 +107,7 @@ class EventKind(StrEnum):
     STATUS = "status"
     """The status or phase moved."""
     PROGRESS = "progress"
-    """Where training stands within the epoch; at most one a second."""
+    """Where training stands within the epoch, at most one a second; or how the data pipeline keeps up."""
     METRIC = "metric"
     """A point of the learning curves: the metrics at an epoch's end."""
     LOG = "log"
@@ -226,6 +226,7 @@ class Job:
     cancel_requested: bool
     last_event: int
     progress: Mapping[str, Any] | None
+    pipeline: Mapping[str, Any] | None  # the newest diagnosis
     metrics: Mapping[str, Any] | None
     resources: Mapping[str, Any] | None
     result: Mapping[str, Any] | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Interruption(StrEnum):
@@ -59,6 +59,12 @@ class Observer(Protocol):
 
     def epoch(self, epoch: EpochEnd) -> None:
         """An epoch ended and its checkpoint is written; a resumed run tells those before it again."""
+
+    def pipeline(self, diagnosis: Mapping[str, Any]) -> None:
+        """How well the data pipeline keeps up: JSON without NaN, at least `verdict` and a list `advice`.
+
+        The newest replaces those before it.
+        """
 
     def interruption(self) -> Interruption | None:
         """Say whether training should end now; asked after every batch."""

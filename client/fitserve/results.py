@@ -134,6 +134,8 @@ class Job:
     progress: Progress | None
     attempt: int | None
     metrics: Document
+    pipeline: Document | None
+    """How the data pipeline keeps up with training, once that was measured: `verdict`, `advice`, figures."""
     result: JobResult | None
     raw: Document
 
@@ -159,6 +161,7 @@ class Job:
             progress=Progress.of(raw["progress"]) if raw.get("progress") else None,
             attempt=raw.get("attempt"),
             metrics=raw.get("metrics") or {},
+            pipeline=raw.get("pipeline"),
             result=JobResult.of(raw["result"]) if raw.get("result") else None,
             raw=raw,
         )

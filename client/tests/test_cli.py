@@ -68,6 +68,15 @@ def test_watch_prints_a_line_an_epoch_where_there_is_no_terminal(fitserve, api):
     assert "3e-08" in ran.out
 
 
+def test_watch_ends_with_how_the_data_kept_up(fitserve, api):
+    api.add_training("job_1")
+    api.jobs["job_1"]["pipeline"] = {"verdict": "input_bound", "advice": ["cache the rows", "more cores"]}
+
+    ran = fitserve("watch", "job_1")
+
+    assert ran.out.endswith("data pipeline: input_bound\n  cache the rows\n  more cores\n")
+
+
 def test_watch_json_prints_a_line_an_event(fitserve, api):
     api.add_training("job_1")
 

@@ -143,6 +143,7 @@ class _Observer:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._first: tuple[float, float] | None = None  # time and fraction of this attempt's first progress
+        self._progress: Mapping[str, Any] = {}  # as it was last told
 
     def phase(self, name: str) -> None:
         self._channel.tell(EventKind.STATUS, {"status": Status.RUNNING.value, "phase": name})
@@ -160,7 +161,12 @@ class _Observer:
             "fraction": round(progress.fraction, 6),
             "estimated_finish_at": self._estimate(progress.fraction),
         }
+        self._progress = data
         self._channel.tell(EventKind.PROGRESS, data)
+
+    def pipeline(self, diagnosis: Mapping[str, Any]) -> None:
+        # With the progress so far: whoever shows the newest progress event shows no gap.
+        self._channel.tell(EventKind.PROGRESS, {**self._progress, "pipeline": dict(diagnosis)})
 
     def epoch(self, epoch: EpochEnd) -> None:
         self._channel.tell(EventKind.METRIC, asdict(epoch))

@@ -67,6 +67,7 @@ jobs = Table(
     Column("rung_at", Float),
     Column("last_event", Integer, nullable=False, default=0),
     Column("progress", JSON),
+    Column("pipeline", JSON),  # how the data pipeline keeps up
     Column("metrics", JSON),
     Column("resources", JSON),
     Column("result", JSON),

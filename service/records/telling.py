@@ -1,4 +1,4 @@
-"""What a child told, written to its job: events, the learning curves, phase, progress and metrics."""
+"""What a child told, written to its job: events, learning curves, phase, progress, diagnosis and metrics."""
 
 from __future__ import annotations
 
@@ -60,12 +60,17 @@ def _add_point(connection: Connection, job_id: str, data: Mapping[str, Any]) -> 
 
 
 def _tell_row(connection: Connection, job_id: str, event: ChildEvent) -> None:
-    """Write on the row what an event says of it: its phase, its progress, its metrics."""
+    """Write on the row what an event says of it: its phase, its progress, its diagnosis, its metrics."""
     row = jobs.c.id == job_id
     if event.kind is EventKind.STATUS:
         connection.execute(update(jobs).where(row).values(phase=event.data["phase"]))
     elif event.kind is EventKind.PROGRESS:
-        connection.execute(update(jobs).where(row).values(progress=dict(event.data)))
+        progress = dict(event.data)
+        pipeline = progress.pop("pipeline", None)
+        if progress:
+            connection.execute(update(jobs).where(row).values(progress=progress))
+        if pipeline is not None:
+            connection.execute(update(jobs).where(row).values(pipeline=pipeline))
     elif event.kind is EventKind.METRIC:
         known = connection.execute(select(jobs.c.metrics).where(row)).scalar() or {}
         last = {"epoch": event.data["epoch"], **event.data["metrics"]}

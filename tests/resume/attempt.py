@@ -29,6 +29,8 @@ class Noting:
     def epoch(self, epoch: Any) -> None:
         self.points.append({"epoch": epoch.epoch, "step": epoch.step, **epoch.metrics})
 
+    def pipeline(self, diagnosis: Any) -> None: ...
+
     def interruption(self) -> None:
         return None
 

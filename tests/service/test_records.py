@@ -114,6 +114,19 @@ def test_events_are_numbered_without_gaps_and_stored_once(records: Records) -> N
     assert records.jobs.get(job.id).progress == {"epoch": 2}
 
 
+def test_a_diagnosis_of_the_data_pipeline_stays_beside_the_progress_until_the_next(records: Records) -> None:
+    job = records.jobs.create(new())
+    held = claim(records)
+    first, second = ({"verdict": verdict, "advice": []} for verdict in ("input_bound", "balanced"))
+    assert records.claims.append(held, [progress(1, epoch=1, pipeline=first), progress(2, epoch=2)])
+    now = records.jobs.get(job.id)
+    assert (now.progress, now.pipeline) == ({"epoch": 2}, first)
+    assert records.claims.append(held, [progress(3, pipeline=second)])
+    now = records.jobs.get(job.id)
+    assert (now.progress, now.pipeline) == ({"epoch": 2}, second)
+    assert records.jobs.events(job.id)[-1].data == {"pipeline": second}
+
+
 def test_a_second_attempt_adds_no_point_of_the_curves_twice(records: Records) -> None:
     job = records.jobs.create(new())
     held = claim(records)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Recorder:
         self.notes: list[str] = []
         self.progresses: list[Progress] = []
         self.epochs: list[EpochEnd] = []
+        self.diagnoses: list[Mapping[str, Any]] = []
         self.polls = 0
         self._interruption, self._after = interruption, after
 
@@ -49,6 +50,9 @@ class Recorder:
 
     def epoch(self, epoch: EpochEnd) -> None:
         self.epochs.append(epoch)
+
+    def pipeline(self, diagnosis: Mapping[str, Any]) -> None:
+        self.diagnoses.append(diagnosis)
 
     def interruption(self) -> Interruption | None:
         self.polls += 1

@@ -30,6 +30,7 @@ class Noting:
     def phase(self, name): pass
     def progress(self, progress): pass
     def epoch(self, epoch): pass
+    def pipeline(self, diagnosis): pass
     def note(self, message): self.notes.append(message)
     def interruption(self):
         self.polls += 1

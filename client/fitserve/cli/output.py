@@ -54,7 +54,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def outcome(job: Job) -> None:
-    """Print how a finished job ended: its artifacts, or what went wrong and the remedy."""
+    """Print how a finished job ended: its artifacts, or what went wrong and the remedy; and its diagnosis."""
+    _ending(job)
+    if job.pipeline:
+        say(f"data pipeline: {job.pipeline.get('verdict', 'no verdict')}")
+        for advice in job.pipeline.get("advice") or ():
+            say(f"  {advice}")
+
+
+def _ending(job: Job) -> None:
     if job.error is not None:
         remedy = f"\n  {job.error.remedy}" if job.error.remedy else ""
         complain(f"job {job.id} {job.status}: {job.error.code}: {job.error.detail}{remedy}")
