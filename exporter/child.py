@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from exporter.arrays import read_arrays, write_arrays
+from exporter.arrays import plain, read_arrays, write_arrays
 from exporter.format import ConvertedFormat, formats
 from exporter.proof import run
 
@@ -91,11 +91,13 @@ def _convert(request: Document) -> Document:
 
 
 def _prove(request: Document) -> Document:
-    result = run(formats()[request["format"]], Path(request["path"]), read_arrays(Path(request["features"])))
+    which = {"signature_name": request["signature"]} if "signature" in request else {}
+    format_, rows = formats()[request["format"]], read_arrays(Path(request["features"]))
+    result = run(format_, Path(request["path"]), rows, **which)
     folder = Path(request["answers"])
     folder.mkdir(parents=True, exist_ok=True)
     for size, answers in result.answers.items():
-        write_arrays(folder / f"{size}.npz", answers)
+        write_arrays(folder / f"{size}.npz", {name: plain(array) for name, array in answers.items()})
     return {
         "batch_sizes": list(result.answers),
         "latency_ms": {str(size): asdict(latency) for size, latency in result.latency_ms.items()},

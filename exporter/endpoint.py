@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from exporter.format import Arrays
+    from exporter.preparation import Preparation
 
 # Whatever Keras nests its tensors in: one alone, a list or a dict of them. It has no type for that.
 Nest: TypeAlias = Any
@@ -45,6 +46,7 @@ class Endpoint:
     """A model with the names of its inputs and outputs, in the order of its flattened argument and answer.
 
     `fit_outputs` are the names by which `fit` knows the outputs, as in a dict of losses or targets.
+    `preparation` makes requests' columns into the inputs, None where requests send the inputs themselves.
     """
 
     model: keras.Model
@@ -52,9 +54,10 @@ class Endpoint:
     outputs: tuple[str, ...]
     fit_outputs: tuple[str, ...]
     nesting: Nest
+    preparation: Preparation | None = None
 
     @classmethod
-    def of(cls, model: keras.Model, features: Arrays) -> Endpoint:
+    def of(cls, model: keras.Model, features: Arrays, preparation: Preparation | None = None) -> Endpoint:
         """Read the names off a built model; `features` are rows of its data, which tell a subclassed one's.
 
         Raises:
@@ -66,7 +69,7 @@ class Endpoint:
             raise ExportFailedError(
                 "saved_model", f"two outputs share a name: {', '.join(outputs)}; rename an output layer"
             )
-        return cls(model, inputs, outputs, fit_outputs, nesting)
+        return cls(model, inputs, outputs, fit_outputs, nesting, preparation)
 
     def bind(self, features: Arrays) -> Arrays:
         """Give the rows the names, dtypes and ranks of the inputs.
@@ -104,6 +107,17 @@ class Endpoint:
 
         answer = self.model(keras.tree.pack_sequence_as(self.nesting, list(tensors)), training=False)
         return dict(zip(self.outputs, keras.tree.flatten(answer), strict=True))
+
+    def serve_request(self, *columns: Any) -> dict[str, Any]:
+        """Prepare a request's columns, given in their signature's order, and call the model with them."""
+        import tensorflow as tf
+
+        assert self.preparation is not None
+        names = [spec.name for spec in self.preparation.signature()]
+        prepared = self.preparation.tensors(dict(zip(names, columns, strict=True)))
+        if len(self.inputs) == 1:
+            prepared = {self.inputs[0].name: next(iter(prepared.values()))}
+        return self.serve(*(tf.cast(prepared[each.name], each.dtype) for each in self.inputs))
 
     def tensor_specs(self) -> list[Any]:
         """Describe the inputs as `tf.TensorSpec`, which carry the names into the signature."""

@@ -29,7 +29,8 @@ from exporter.errors import (
     making_failed,
 )
 from exporter.format import WrittenFormat
-from exporter.parity import compare
+from exporter.parity import Parity, compare
+from exporter.preparation import CORE, Preparation
 from exporter.proof import BATCH_SIZE, Latency
 from exporter.weights import NAME as WEIGHTS
 from exporter.weights import PATH as WEIGHTS_PATH
@@ -56,10 +57,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Samples:
-    """Held-out rows: features by input name, first axis the row; targets by output name, or alone for one."""
+    """Held-out rows: features by input name, first axis the row; targets by output name, or alone for one.
+
+    `requests` are the same rows' columns as a request sends them, where there is a preparation.
+    """
 
     features: Mapping[str, npt.NDArray[Any]]
     targets: npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]] | None = None
+    requests: Mapping[str, npt.NDArray[Any]] | None = None
 
 
 def export(
@@ -69,6 +74,7 @@ def export(
     held_out: Samples,
     representative: Mapping[str, npt.NDArray[Any]],
     out: Path,
+    preparation: Preparation | None = None,
     on_step: OnStep | None = None,
     on_skip: OnSkip | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -98,7 +104,13 @@ def export(
         Converter(timeout_s=timeout_s, should_stop=should_stop) as converter,
     ):
         bench = _Bench.prepare(
-            model, held_out, representative, out=out, scratch=Path(scratch), converter=converter
+            model,
+            held_out,
+            representative,
+            preparation=preparation,
+            out=out,
+            scratch=Path(scratch),
+            converter=converter,
         )
         for entry in entries:
             _raise_if(stop)
@@ -126,6 +138,7 @@ class _Bench:
     expected: Arrays
     targets: Arrays
     features: Path
+    requests: Path | None
     representative: Path
     out: Path
     scratch: Path
@@ -138,6 +151,7 @@ class _Bench:
         held_out: Samples,
         representative: Arrays,
         *,
+        preparation: Preparation | None,
         out: Path,
         scratch: Path,
         converter: Converter,
@@ -146,13 +160,17 @@ class _Bench:
             raise ExportFailedError("saved_model", "no held-out row to prove it with; hold some rows out")
         if not representative or not all(len(array) for array in representative.values()):
             raise ExportFailedError("saved_model", "no training row to calibrate with")
-        endpoint = Endpoint.of(model, _first(held_out.features, PROOF_ROWS))
+        endpoint = Endpoint.of(model, _first(held_out.features, PROOF_ROWS), preparation)
         features = endpoint.bind(_first(held_out.features, PROOF_ROWS))
+        requests = None
+        if preparation is not None:
+            requests = write_arrays(scratch / "requests.npz", _first(held_out.requests or {}, PROOF_ROWS))
         return cls(
             endpoint=endpoint,
             expected=endpoint.predict(features, BATCH_SIZE),
             targets=_first(endpoint.bind_targets(held_out.targets), PROOF_ROWS),
             features=write_arrays(scratch / "features.npz", features),
+            requests=requests,
             representative=write_arrays(
                 scratch / "representative.npz", endpoint.bind(_first(representative, CALIBRATION_ROWS))
             ),
@@ -184,19 +202,12 @@ class _Bench:
     def prove(self, entry: Entry, recipe: str) -> Artifact:
         """Compare one artifact with the model, and describe it."""
         path = self.out / entry.path
-        answers = self.scratch / entry.name
-        request = {
-            "do": "prove",
-            "format": entry.format,
-            "path": str(path),
-            "features": str(self.features),
-            "answers": str(answers),
-        }
-        reply = self.converter.ask(request, artifact=entry.name)
-        runs = {size: read_arrays(answers / f"{size}.npz") for size in reply["batch_sizes"]}
-        parity = compare(self.expected, runs, entry.allowed, self.targets)
-        if not parity.agrees:
-            raise ExportMismatchError(entry.name, parity)
+        asked = self.features
+        if self.requests is not None and isinstance(entry.maker, WrittenFormat):
+            # Both of its signatures; what is told of it is the one that is served.
+            self._compared(entry, self.features, signature=CORE)
+            asked = self.requests
+        reply, parity = self._compared(entry, asked)
         size_bytes, sha256 = measure(path)
         return Artifact(
             name=entry.name,
@@ -211,6 +222,28 @@ class _Bench:
             latency_ms={int(rows): Latency(**figures) for rows, figures in reply["latency_ms"].items()},
             load_ms=reply["load_ms"],
         )
+
+    def _compared(self, entry: Entry, rows: Path, **which: str) -> tuple[dict[str, Any], Parity]:
+        """Ask an artifact all rows, and hold its answers against the model's.
+
+        Raises:
+            ExportMismatchError: they differ.
+        """
+        answers = self.scratch / entry.name
+        request = {
+            "do": "prove",
+            "format": entry.format,
+            "path": str(self.out / entry.path),
+            "features": str(rows),
+            "answers": str(answers),
+            **which,
+        }
+        reply = self.converter.ask(request, artifact=entry.name)
+        runs = {size: read_arrays(answers / f"{size}.npz") for size in reply["batch_sizes"]}
+        parity = compare(self.expected, runs, entry.allowed, self.targets)
+        if not parity.agrees:
+            raise ExportMismatchError(entry.name, parity)
+        return reply, parity
 
 
 def _weights(model: keras.Model, out: Path) -> Artifact:

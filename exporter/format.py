@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Predict: TypeAlias = Callable[[Arrays], Arrays]
 
 SIGNATURE = "serving_default"
-"""The signature that every format carries: TensorFlow Serving's default."""
+"""What a SavedModel is asked by default; other formats carry it, or `core` where requests are prepared."""
 
 
 class FormatOptions(BaseModel):

@@ -43,12 +43,15 @@ class Run:
     runtime: str
 
 
-def run(format_: AnyFormat, path: Path, features: Arrays) -> Run:
-    """Load the artifact and ask it: the first rows one by one, then all in batches with a short last one."""
+def run(format_: AnyFormat, path: Path, features: Arrays, **which: str) -> Run:
+    """Load the artifact and ask it: the first rows one by one, then all in batches with a short last one.
+
+    `which` tells a format of several signatures which of them to load.
+    """
     # Imported before the clock starts: `load_ms` is the artifact's, not its runtime's.
     importlib.import_module(format_.RUNTIME.module)
     started = time.perf_counter()
-    predict = format_.load(path)
+    predict = format_.load(path, **which)
     load_ms = (time.perf_counter() - started) * 1000
     rows = _rows(features)
     return Run(

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from exporter.format import SIGNATURE
+from exporter.preparation import CORE
+
 # TensorFlow's protos, which carry no types.
 Proto: TypeAlias = Any
 
@@ -48,6 +51,11 @@ def signature_of(saved_model: Path) -> Mapping[str, Signature]:
         # SavedModel's own bookkeeping, as in __saved_model_init_op.
         if not name.startswith("__")
     }
+
+
+def convertible(saved_model: Path) -> str:
+    """Name the signature that other formats are made from: the model's own, which takes and gives numbers."""
+    return CORE if CORE in signature_of(saved_model) else SIGNATURE
 
 
 def _tensors(infos: Proto) -> tuple[TensorInfo, ...]:

@@ -12,6 +12,7 @@ from service.errors import Fault
 from trainer.architecture import PLUGIN, VERSION, Base
 from trainer.architectures.version import LAST
 from trainer.errors import SpecUnbuildableError
+from trainer.fitted import Fitted
 
 if TYPE_CHECKING:  # the child reads versions too, and knows no database
     from service.jobs import Job
@@ -22,6 +23,8 @@ REQUIRED = "this field is required"
 ARTIFACT = "architecture"
 FILE = PurePath("assets.extra/model.json")
 """The model section of a published version that names no other version (`trainer.architecture.recorded`)."""
+FITTED = PurePath("assets.extra/preprocessing.json")
+"""How the version's training prepared columns (`trainer.fitted.Fitted`)."""
 
 
 def resolved(body: Mapping[str, Any], versions: VersionRecords) -> tuple[Mapping[str, Any], list[Fault]]:
@@ -64,7 +67,7 @@ def read_base(folder: Path) -> Base:
             remedy="Start from a version that is there.",
             location={"pointer": "/model/version"},
         ) from error
-    return Base.of(section, folder / WEIGHTS)
+    return Base.of(section, folder / WEIGHTS, Fitted.read(Path(folder / FITTED)))
 
 
 def base_of(details: Mapping[str, Any]) -> Base | None:

@@ -41,7 +41,7 @@ def evaluate(
         Interrupted, Cancelled: as it was asked to; nothing is kept.
     """
     on_phase("loading_data")
-    samples = load(spec.data, DataFile.of(data_file), seed=0)
+    samples = load(spec.data, DataFile.of(data_file), seed=0, published=base.fitted)
     with explained():
         model = restored(base, samples.train.shapes)
         rows = named_as(model, samples).train

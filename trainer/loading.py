@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BUFFER_BYTES = 256 << 20
 """Of rows on disk, so many at most are shuffled together."""
+REQUEST_ROWS = 1024
+"""Of each part, as many rows are kept as a request would send them: what is served is proven with them."""
 _FITTED = "fitted.json"
 PARTS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)
@@ -60,6 +62,7 @@ def load(
         file.digest,
         loading.preprocessing,
         remembered,
+        loading.requests,
         remembered.buffer_bytes if remembered.kept == "disk" else None,
     )
 
@@ -74,6 +77,7 @@ class _Loading:
         weight = [data.sample_weight] if data.sample_weight else []
         self._names = list(dict.fromkeys([*self._features, *self._labels, *data.columns, *weight]))
         check_columns(table, self._names)
+        self.requests: dict[str, Chunk] = {}
         self._parts = _shared_out(data, table, self._features, self._labels, seed)
 
     def fit(self, known: Fitted | None) -> None:
@@ -119,17 +123,31 @@ class _Loading:
         where = folder if kept == "disk" else None
         keepers = [keeper(count, where and where / part) for part, count in zip(PARTS, rows, strict=True)]
         for first_row, chunk, here in self._chunks(self._names):
-            ready = self._ready(chunk, first_row, prepare=kept != "unprepared")
+            wire = self.preprocessing.read(chunk, first_row)
+            ready = self._ready(chunk, wire, first_row, prepare=kept != "unprepared")
             for number, each in enumerate(keepers):
                 if (here == number).any():
+                    self._keep_requests(PARTS[number], wire, here == number)
                     each.add(ready if (here == number).all() else ready.take(here == number))
         return [each.whole() for each in keepers]
 
-    def _ready(self, chunk: Chunk, first_row: int, *, prepare: bool) -> Samples:
+    def _keep_requests(self, part: str, wire: Chunk, rows: np.ndarray) -> None:
+        """Keep the first rows of a part in the form of a request, where that is another than the model's."""
+        import numpy as np
+
+        kept = self.requests.get(part, {})
+        there = len(next(iter(kept.values()))) if kept else 0
+        if self.preprocessing.prepares and there < REQUEST_ROWS:
+            some = np.flatnonzero(rows)[: REQUEST_ROWS - there]
+            pieces = {name: [kept[name]] if kept else [] for name in wire}
+            self.requests[part] = {
+                name: np.concatenate([*pieces[name], values[some]]) for name, values in wire.items()
+            }
+
+    def _ready(self, chunk: Chunk, wire: Chunk, first_row: int, *, prepare: bool) -> Samples:
         for name, options in self._data.columns.items():  # of what the spec says, all is checked
             if name not in self.preprocessing.columns and name not in self.targets.columns:
                 Column(name, self._table.fields[name], options).read(chunk[name], first_row)
-        wire = self.preprocessing.read(chunk, first_row)
         weight = self._data.sample_weight
         return Samples(
             self.preprocessing.prepare(wire, first_row) if prepare else wire,

@@ -133,6 +133,10 @@ class Preprocessing:
         with tf.device("CPU"):
             return {name: self._together(columns, wire) for name, columns in self.inputs.items()}
 
+    def signature(self) -> list[tf.TensorSpec]:
+        """Describe the columns that a request sends."""
+        return [_spec(name, field) for name, field in self.wire.items()]
+
     def keeps(self) -> list[Any]:
         """Return the TensorFlow objects that `tensors` needs, for a SavedModel to keep."""
         return [each for transform in self._made().values() for each in transform.keeps]
@@ -150,7 +154,7 @@ class Preprocessing:
 
         if not hasattr(self, "_function"):
             self._made()  # outside of the graph, where it would be lost
-            signature = {name: _spec(name, field) for name, field in self.wire.items()}
+            signature = dict(zip(self.wire, self.signature(), strict=True))
             as_written = tf.autograph.experimental.do_not_convert(self.tensors)
             self._function = tf.function(as_written, input_signature=[signature])
         return self._function

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
+    from trainer.fitted import Fitted
+    from trainer.preprocessing import Preprocessing
+
 HELD_OUT_ROWS = 4096
 REPRESENTATIVE_ROWS = 256
 _IMPLIED = CallbackSpec.model_validate(
@@ -50,6 +53,8 @@ class Trained:
     training; `representative` are features of training rows. Both have the dtypes the model takes.
     `judgement` says by output how the model does on `held_out` (`trainer.judging`), and which `part` that is.
     `files` are what callbacks wrote for the job's owner: a file or a folder, by the artifact's name.
+    Where requests' columns are prepared, `preprocessing` does it, and `requests` are the first rows of
+    `held_out` as a request sends them. `fitted` is what was learnt of the columns.
     """
 
     model: keras.Model
@@ -65,6 +70,9 @@ class Trained:
     steps_per_execution: int
     judgement: Mapping[str, Any]
     files: Mapping[str, Path]
+    preprocessing: Preprocessing | None = None
+    requests: Mapping[str, np.ndarray] | None = None
+    fitted: Fitted | None = None
 
 
 @dataclass
@@ -307,6 +315,7 @@ class Run:
         part, held_out = next((name, part) for name, part in self._splits.by_use() if part is not None)
         held_out = cast(self._model, held_out.take(slice(HELD_OUT_ROWS)))
         judgement = judged(self._model, self._spec.compile, held_out, self._spec.data.pipeline.batch_size)
+        preprocessing = self._splits.preprocessing
         representative = self._splits.train.take(slice(REPRESENTATIVE_ROWS))
         return Trained(
             model=self._model,
@@ -322,6 +331,9 @@ class Run:
             steps_per_execution=self._pace.at(self._spec.fit.epochs - 1),
             judgement={"part": part, "rows": len(held_out), "outputs": judgement},
             files=dict(filter(None, (artifact(kept.module, kept.callback) for kept in self._kept))),
+            preprocessing=preprocessing if preprocessing and preprocessing.prepares else None,
+            requests=self._splits.requests.get(part),
+            fitted=self._splits.fitted,
         )
 
 

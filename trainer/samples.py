@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from trainer.fitted import Fitted
     from trainer.preprocessing import Preprocessing
+    from trainer.table import Chunk
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,9 @@ class Samples:
 class Splits:
     """The parts of one data set, how they were prepared, and the digest of the file they come from.
 
-    `fitted` is what was learnt of the columns. `buffer_bytes` says how much of rows on disk is shuffled
-    together, None of rows in memory.
+    `fitted` is what was learnt of the columns, `requests` the first rows of each part by its name, as a
+    request would send them. `buffer_bytes` says how much of rows on disk is shuffled together, None of rows
+    in memory.
     """
 
     train: Samples
@@ -106,6 +108,7 @@ class Splits:
     digest: str = field(repr=False)
     preprocessing: Preprocessing | None = None
     fitted: Fitted | None = None
+    requests: Mapping[str, Chunk] = field(default_factory=dict)
     buffer_bytes: int | None = None
 
     def state(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def validate(
     findings = [_finding(error) for error in compile_errors(spec.compile)]
     splits, model = None, None
     try:
-        splits = load(spec.data, DataFile.of(data_file), seed)
+        splits = load(spec.data, DataFile.of(data_file), seed, published=base.fitted if base else None)
     except TrainerError as error:
         findings.append(_finding(error, "/data"))
     try:

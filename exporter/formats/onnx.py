@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import Field
 
-from exporter.format import SIGNATURE, FormatOptions, Runtime, Tolerance
+from exporter.format import FormatOptions, Runtime, Tolerance
+from exporter.signatures import convertible
 
 if TYPE_CHECKING:
     from exporter.format import Arrays, Predict
@@ -39,13 +40,13 @@ def convert(
     options: Options,
     representative: Arrays,  # noqa: ARG001
 ) -> str:
-    """Convert the serving signature with its input and output names and a batch dimension named `batch`."""
+    """Convert the model's own signature, its names kept and the batch dimension named `batch`."""
     import onnx
     import tensorflow as tf
     import tf2onnx
 
     loaded = tf.saved_model.load(str(saved_model))
-    signature = loaded.signatures[SIGNATURE]
+    signature = loaded.signatures[convertible(saved_model)]
     specs = signature.structured_input_signature[1]
 
     @tf.function  # type: ignore[untyped-decorator]

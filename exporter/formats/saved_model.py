@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.format import SIGNATURE, FormatOptions, Runtime, Tolerance
+from exporter.preparation import CORE
 
 if TYPE_CHECKING:
     from exporter.endpoint import Endpoint
@@ -28,22 +29,34 @@ def tolerance(options: Options) -> Tolerance:  # noqa: ARG001 - the contract's s
 
 
 def write(endpoint: Endpoint, destination: Path, options: Options) -> str:  # noqa: ARG001
-    """Write `saved_model.pb` and its folders into `destination`, with the endpoint's names."""
+    """Write `saved_model.pb` and its folders into `destination`, with the endpoint's names.
+
+    Where requests are prepared, `serving_default` takes their columns, and `core` what the model takes.
+    """
     import keras
 
     archive = keras.export.ExportArchive()
     archive.track(endpoint.model)
-    archive.add_endpoint(SIGNATURE, endpoint.serve, input_signature=endpoint.tensor_specs())
+    recipe = f"keras {keras.__version__} ExportArchive, signature {SIGNATURE}"
+    preparation = endpoint.preparation
+    if preparation is None:
+        archive.add_endpoint(SIGNATURE, endpoint.serve, input_signature=endpoint.tensor_specs())
+        archive.write_out(str(destination), verbose=False)
+        return f"{recipe}, dynamic batch"
+    for kept in preparation.keeps():
+        archive.track(kept)
+    archive.add_endpoint(CORE, endpoint.serve, input_signature=endpoint.tensor_specs())
+    archive.add_endpoint(SIGNATURE, endpoint.serve_request, input_signature=preparation.signature())
     archive.write_out(str(destination), verbose=False)
-    return f"keras {keras.__version__} ExportArchive, signature {SIGNATURE}, dynamic batch"
+    return f"{recipe} of columns and {CORE} of numbers, dynamic batch"
 
 
-def load(path: Path) -> Predict:
-    """Load with TensorFlow and call the signature, as TensorFlow Serving does."""
+def load(path: Path, signature_name: str = SIGNATURE) -> Predict:
+    """Load with TensorFlow and call a signature, as TensorFlow Serving does."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
-    signature = loaded.signatures[SIGNATURE]
+    signature = loaded.signatures[signature_name]
 
     # The default argument keeps `loaded` alive: its variables die with it.
     def predict(features: Arrays, _loaded: object = loaded) -> Arrays:

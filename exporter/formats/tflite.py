@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from exporter.format import SIGNATURE, FormatOptions, Runtime, Tolerance
+from exporter.format import FormatOptions, Runtime, Tolerance
+from exporter.signatures import convertible
 
 if TYPE_CHECKING:
     from exporter.format import Arrays, Predict
@@ -46,10 +47,12 @@ def tolerance(options: Options) -> Tolerance:
 
 
 def convert(saved_model: Path, destination: Path, options: Options, representative: Arrays) -> str:
-    """Convert the serving signature; int8 is calibrated on up to 256 of the representative rows."""
+    """Convert the model's own signature; int8 is calibrated on up to 256 of the representative rows."""
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[SIGNATURE])
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(saved_model), signature_keys=[convertible(saved_model)]
+    )
     recipe = f"tensorflow {tf.__version__} TFLiteConverter.from_saved_model"
     if options.quantization == "int8":
         rows = min(CALIBRATION_ROWS, *(len(array) for array in representative.values()))
@@ -79,7 +82,7 @@ def load(path: Path) -> Predict:
     """Load with LiteRT's interpreter; the signature runner resizes the batch by itself."""
     from ai_edge_litert.interpreter import Interpreter
 
-    runner = Interpreter(model_path=str(path)).get_signature_runner(SIGNATURE)
+    runner = Interpreter(model_path=str(path)).get_signature_runner()
 
     def predict(features: Arrays) -> Arrays:
         outputs: Arrays = runner(**features)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import itertools
 import json
@@ -15,7 +16,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.bases import ARTIFACT, FILE, base_folder, base_of
+from service.bases import ARTIFACT, FILE, FITTED, base_folder, base_of
 from service.data import data_file_of, place_of
 from service.jobs import EventKind, Job, JobSpec, Status
 from service.kind import Cancelled, Channel, Interrupted, Site
@@ -73,6 +74,8 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
         _write_document("spec", resolved(order, trained), staging),
         _write_document(ARTIFACT, section, staging, FILE.name, kind=section["kind"]),
     ]
+    if trained.fitted is not None:
+        artifacts.append(_write_document(FITTED.stem, trained.fitted.to_json(), staging))
     manifest = store.seal(staging, _manifest(order, trained, artifacts, staging))
     return {"artifacts": [artifact["name"] for artifact in manifest.artifacts]}
 
@@ -225,9 +228,10 @@ def _export(
         artifacts = export(
             trained.model,
             spec.export,
-            held_out=Samples(trained.held_out.features, _targets(trained)),
+            held_out=Samples(trained.held_out.features, _targets(trained), trained.requests),
             representative=trained.representative,
             out=staging,
+            preparation=trained.preprocessing,
             on_step=observer.step,
             on_skip=observer.skipped,
             should_stop=lambda: channel.stop_asked or channel.cancel_asked,
@@ -255,7 +259,8 @@ def _entry(artifact: Artifact) -> dict[str, Any]:
 def _write_samples(trained: Trained, staging: Path) -> dict[str, Any]:
     """Keep a few held-out rows and the trained model's own answers, so that anybody can check a server.
 
-    The file is an npz: `inputs/<name>` and `outputs/<name>`, (rows, ...), named as in the signature.
+    The file is an npz: `inputs/<name>` and `outputs/<name>`, (rows, ...), named as in the signature
+    `serving_default`; bytes are in base64, as `inputs_b64/<name>`.
     """
     import numpy as np
 
@@ -264,11 +269,23 @@ def _write_samples(trained: Trained, staging: Path) -> dict[str, Any]:
     endpoint = Endpoint.of(trained.model, trained.held_out.features)
     rows = {name: values[:SAMPLE_ROWS] for name, values in trained.held_out.features.items()}
     bound = endpoint.bind(rows)
-    arrays = {f"inputs/{name}": values for name, values in bound.items()}
+    arrays = dict(_asked(bound if trained.requests is None else trained.requests))
     arrays |= {f"outputs/{name}": values for name, values in endpoint.predict(bound, SAMPLE_ROWS).items()}
     with (staging / EXTRA / "samples.npz").open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     return _record("samples", "samples", "samples.npz")
+
+
+def _asked(rows: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the first rows as plain arrays: numpy's file of arrays keeps no Python objects."""
+    import numpy as np
+
+    for name, values in rows.items():
+        some = values[:SAMPLE_ROWS]
+        if some.dtype == object and all(isinstance(value, bytes) for value in some):
+            yield f"inputs_b64/{name}", np.array([base64.b64encode(value).decode() for value in some])
+        else:
+            yield f"inputs/{name}", some.astype(str) if some.dtype == object else some
 
 
 def _write_records(trained: Trained, staging: Path) -> Iterator[dict[str, Any]]:

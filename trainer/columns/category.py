@@ -144,7 +144,9 @@ def transform(options: Options, wire: Field, state: State, name: str) -> Transfo
 def _gaps(values: np.ndarray) -> np.ndarray:
     import numpy as np
 
+    gaps = np.zeros(values.shape, bool)
     if values.dtype.kind == "f":
-        return np.isnan(values)
-    gaps: np.ndarray = values == "" if values.dtype == object else np.zeros(values.shape, bool)
+        gaps = np.isnan(values)
+    elif values.dtype == object:
+        gaps = values == ""
     return gaps

@@ -1,0 +1,92 @@
+"""What is served takes columns as they are, and answers as Keras does on rows that are prepared."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from pydantic import TypeAdapter
+
+from exporter.entries import ExportEntry
+from exporter.export import Samples, export
+from exporter.signatures import signature_of
+from tests.trainer.test_loading import body_of, people
+
+__all__ = ["people"]
+ENTRIES = [TypeAdapter(ExportEntry).validate_python({"format": name}) for name in ("tflite", "onnx")]
+
+
+@pytest.fixture(scope="module")
+def trained(people, recorder, tmp_path_factory):
+    from trainer.fit import fit
+    from trainer.spec import TrainSpec
+
+    spec = TrainSpec.model_validate(body_of())
+    return fit(spec, data_file=people, workdir=tmp_path_factory.mktemp("work"), seed=3, observer=recorder())
+
+
+@pytest.fixture(scope="module")
+def version(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served") / "1"
+    artifacts = export(
+        trained.model,
+        ENTRIES,
+        held_out=Samples(
+            trained.held_out.features, next(iter(trained.held_out.targets.values())), trained.requests
+        ),
+        representative=trained.representative,
+        out=folder,
+        preparation=trained.preprocessing,
+    )
+    return folder, {artifact.name: artifact for artifact in artifacts}
+
+
+def asked(folder, columns):
+    loaded = tf.saved_model.load(str(folder))
+    tensors = {name: tf.constant(values) for name, values in columns.items()}
+    return loaded.signatures["serving_default"](**tensors)["output_0"].numpy()
+
+
+def test_all_formats_agree_and_the_saved_model_has_two_signatures(version):
+    folder, artifacts = version
+    assert {"saved_model", "tflite", "onnx"} <= artifacts.keys()
+    signatures = signature_of(folder)
+    inputs = {each.name: (each.dtype, each.shape) for each in signatures["serving_default"].inputs}
+    assert inputs == {
+        "age": ("float32", (None,)),
+        "born": ("string", (None,)),
+        "city": ("string", (None,)),
+        "note": ("string", (None,)),
+        "plain": ("float32", (None,)),
+    }
+    (core,) = signatures["core"].inputs
+    assert core.dtype == "float32"
+    assert artifacts["tflite"].parity.agrees
+    assert artifacts["onnx"].parity.agrees
+
+
+def test_the_training_frame_gets_keras_s_own_answers(trained, version):
+    expected = trained.model.predict(next(iter(trained.held_out.features.values())), verbose=0)
+    requests = {name: values[: len(expected)] for name, values in trained.requests.items()}
+    assert np.abs(asked(version[0], requests) - expected).max() < 1e-6
+
+
+def test_rows_never_seen_are_answered_as_keras_does_on_prepared_ones(trained, version):
+    rows = {
+        "age": np.array([math.nan, 130.0, -1.0], np.float32),
+        "city": np.array(["Ünknown", "", "東京"], object),
+        "note": np.array(["", "łoś łoś łoś", "a dog in spring"], object),
+        "born": np.array(["2031-12-31", "1950-01-01", "1999-02-28"], object),
+        "plain": np.array([0.0, 5.5, -5.5], np.float32),
+    }
+    prepared = next(iter(trained.preprocessing.prepare(rows).values()))
+    expected = trained.model.predict(prepared, verbose=0)
+    assert np.isfinite(expected).all()
+    assert np.abs(asked(version[0], rows) - expected).max() < 1e-6
+
+
+def test_what_was_fitted_is_a_document(trained):
+    again = json.loads(json.dumps(trained.fitted.to_json()))
+    assert again["classes"] == {"species": ["cat", "dog", "łoś"]}
+    assert again["columns"]["city"]["vocabulary"] == ["Oslo", "Rome", "東京"]
