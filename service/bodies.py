@@ -94,6 +94,9 @@ class DatasetBody(BaseModel):
     status: str = Field(description="pending, ready or failed.")
     schema_: dict[str, Any] | None = Field(serialization_alias="schema")
     statistics: dict[str, Any] | None
+    anomalies: list[dict[str, Any]] | None = Field(
+        description="What looks wrong: column, row (from 1, the header not counted) and detail."
+    )
     error: dict[str, Any] | None
     created_at: str
 
@@ -204,7 +207,8 @@ def dataset_body(dataset: Dataset) -> DatasetBody:
         kind=dataset.kind,
         status=dataset.status,
         schema_=dict(dataset.schema) if dataset.schema else None,
-        statistics=dict(dataset.statistics) if dataset.statistics else None,
+        statistics=None if dataset.statistics is None else dict(dataset.statistics),
+        anomalies=None if dataset.anomalies is None else [dict(each) for each in dataset.anomalies],
         error=dict(dataset.error) if dataset.error else None,
         created_at=_date(dataset.created_at),
     )

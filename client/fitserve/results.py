@@ -192,6 +192,8 @@ class Dataset:
     kind: str | None
     status: str
     schema: Document | None
+    anomalies: tuple[Document, ...]
+    """What looks wrong in it: `column`, `row` (from 1, the header not counted) and `detail`."""
     error: Document | None
     raw: Document
 
@@ -206,6 +208,7 @@ class Dataset:
             kind=raw.get("kind"),
             status=str(raw.get("status", "ready")),
             schema=raw.get("schema"),
+            anomalies=tuple(raw.get("anomalies") or ()),
             error=raw.get("error"),
             raw=raw,
         )

@@ -205,6 +205,7 @@ def make_app(api: FakeApi) -> FastAPI:
             "filename": file.filename,
             "status": status,
             "schema": {"columns": [], "rows": 2},
+            "anomalies": [{"column": "y", "row": 2, "detail": "1 missing"}] if b",\n" in content else [],
             "error": {"code": "invalid_data", "detail": "row 2 is short"} if status == "failed" else None,
         }
         api.datasets["ds_1"] = body

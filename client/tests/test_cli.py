@@ -155,6 +155,12 @@ def test_a_data_set_that_cannot_be_read_fails_with_the_reason(fitserve, tmp_path
     assert (ran.code, "row 2 is short" in ran.err) == (Exit.JOB_FAILED, True)
 
 
+def test_what_looks_wrong_in_an_upload_is_shown(fitserve, tmp_path):
+    (tmp_path / "d.csv").write_text("x,y\n1,2\n3,\n")
+    ran = fitserve("datasets", "upload", "d.csv")
+    assert ran.out == "data set ds_1 ready: dataset://ds_1\n  column y, row 2: 1 missing\n"
+
+
 def test_predict_prints_a_line_a_row(fitserve, api):
     ran = fitserve("predict", "digits", "--instances", "[[1, 2]]", "--version", "3")
     assert (ran.code, ran.out) == (Exit.OK, "[0.25, NaN]\n")

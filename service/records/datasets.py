@@ -7,7 +7,7 @@ the row that reads it is, so that however that row ends, the data set says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,6 +39,7 @@ class Dataset:
     status: str
     schema: Mapping[str, Any] | None
     statistics: Mapping[str, Any] | None
+    anomalies: Sequence[Mapping[str, Any]] | None
     error: Mapping[str, Any] | None
     ingest_id: str | None
     created_at: float
@@ -111,7 +112,8 @@ class DatasetRecords:
     def ingested(self, claim: Claim, found: Mapping[str, Any]) -> bool:
         """Keep what the claimed row found and end it, in one transaction; False when fenced.
 
-        `found` has the `kind` of source that reads the file, its `schema` and its `statistics`.
+        `found` has the `kind` of source that reads the file, its `schema`, its `statistics` and, where there
+        are some, its `anomalies`.
         """
         with self._database.write() as connection:
             if lock(connection, claim) is None:
@@ -119,7 +121,12 @@ class DatasetRecords:
             connection.execute(
                 update(datasets)
                 .where(datasets.c.id == claim.job.dataset_id)
-                .values(kind=found["kind"], schema=found["schema"], statistics=found["statistics"])
+                .values(
+                    kind=found["kind"],
+                    schema=found["schema"],
+                    statistics=found["statistics"],
+                    anomalies=list(found.get("anomalies", ())),
+                )
             )
             return finish_in(connection, claim, Status.SUCCEEDED, result=found)
 

@@ -134,6 +134,7 @@ datasets = Table(
     Column("kind", String(24)),  # the source that reads it; null until ingest has found it
     Column("schema", JSON),
     Column("statistics", JSON),
+    Column("anomalies", JSON),
     Column("ingest_id", String(40)),  # the row that reads it: until then, its status is the data set's
     Column("created_at", Float, nullable=False),
     sqlite_autoincrement=True,

@@ -43,6 +43,19 @@ def test_what_was_found_and_the_end_of_the_row_are_kept_together(site: Site) -> 
     assert site.records.jobs.get(job_id).status is Status.SUCCEEDED
 
 
+def test_what_looks_wrong_in_a_file_is_in_its_body(settings: Settings, records: Records) -> None:
+    anomalies = [{"column": "a", "row": 1, "detail": "1 missing"}]
+
+    async def talk(client: httpx.AsyncClient, context: Context) -> list[Any]:
+        made = (await client.post("/v1/datasets", files=csv(b"a\n\n"))).json()
+        held = claim(context.records, slot=SlotKind.SHORT)
+        assert context.records.datasets.ingested(held, {**FOUND, "anomalies": anomalies})
+        read = (await client.get(f"/v1/datasets/{made['id']}")).json()
+        return [made["anomalies"], read["anomalies"], read["statistics"]]
+
+    assert ask(settings, talk) == [None, anomalies, FOUND["statistics"]]
+
+
 def test_a_fenced_ingest_writes_nothing_on_its_data_set(site: Site) -> None:
     put_uploaded(site.records)
     stale = claim(site.records, slot=SlotKind.SHORT, lost=True)

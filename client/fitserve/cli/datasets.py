@@ -10,6 +10,7 @@ import typer
 from fitserve.cli import exits, output
 from fitserve.cli.connection import connect
 from fitserve.cli.output import AsJson
+from fitserve.results import Document
 
 app = typer.Typer(help="Upload and list data sets.", no_args_is_help=True)
 
@@ -28,6 +29,8 @@ def upload(
         output.document(dataset.raw)
     elif dataset.status == "ready":
         output.say(f"data set {dataset.id} ready: dataset://{dataset.name or dataset.id}")
+        for anomaly in dataset.anomalies:
+            output.say(f"  {_sentence(anomaly)}")
     else:
         detail = (dataset.error or {}).get("detail", "no reason was told")
         output.complain(f"data set {dataset.id} {dataset.status}: {detail}")
@@ -58,3 +61,8 @@ def list_(ctx: typer.Context, as_json: AsJson = False) -> None:
             for each in found
         ],
     )
+
+
+def _sentence(anomaly: Document) -> str:
+    places = [f"{name} {anomaly[name]}" for name in ("column", "row") if anomaly.get(name) is not None]
+    return ": ".join(part for part in (", ".join(places), str(anomaly.get("detail", ""))) if part)
