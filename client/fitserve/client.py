@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
-from fitserve import settings
+from fitserve import rows, settings
 from fitserve.errors import ChecksumMismatchError, DeadlineExceededError, InvalidInputError, ServerFailedError
 from fitserve.following import SILENCE_S, follow
 from fitserve.results import Dataset, Event, Job, Model, ModelVersion
@@ -23,6 +23,7 @@ from fitserve.transport import Transport
 LONG_POLL_S = 30.0  # the longest the server holds an answer back
 PAGE_SIZE = 100
 UPLOAD_TIMEOUT_S = 300.0
+DEFAULT_SIGNATURE = "serving_default"
 RESULT = TypeVar("RESULT")
 
 
@@ -201,7 +202,7 @@ class Client:
     def predict(
         self,
         model: str,
-        instances: Sequence[Any],
+        instances: Sequence[Any] | Mapping[str, Sequence[Any]],
         *,
         version: int | None = None,
         label: str | None = None,
@@ -210,12 +211,21 @@ class Client:
     ) -> list[Any]:
         """Ask a served model over HTTP, in TF Serving's row form, and return its `predictions`.
 
-        For speed and dtypes use `fitserve.Predictor`; this is for where only HTTP gets through.
+        `instances` are rows, bare or as mappings of input names to values; or columns by input name. None,
+        and what a row lacks, is a missing value: NaN for floats, "" for texts, as the published signature
+        (of the version, else of the newest) says. For speed and dtypes use `fitserve.Predictor`; this is
+        for where only HTTP gets through.
+
+        Raises:
+            InvalidInputError: a value is missing where the input's dtype has none to say so.
         """
         if version is not None and label is not None:
             raise InvalidInputError(f"give a version or a label, not both. Received: {version} and {label!r}")
         which = f"/versions/{version}" if version is not None else f"/labels/{_part(label)}" if label else ""
-        document: dict[str, Any] = {"instances": _plain(instances)}
+        asked = rows.rows_of(_plain(instances)) if isinstance(instances, Mapping) else _plain(instances)
+        if rows.have_gaps(asked):
+            asked = rows.filled(asked, self._dtypes(model, version, signature or DEFAULT_SIGNATURE))
+        document: dict[str, Any] = {"instances": asked}
         if signature is not None:
             document["signature_name"] = signature
         answer = self._http.post(
@@ -237,6 +247,14 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _dtypes(self, model: str, version: int | None, signature: str) -> dict[str, str]:
+        """Return the dtypes of the inputs, by name, as the version's record has them."""
+        found = next(self.versions(model, limit=1), None) if version is None else self.version(model, version)
+        told = ((found.signature if found else None) or {}).get(signature)
+        if told is None:
+            raise InvalidInputError(f"model {model} tells no signature {signature!r}: leave no value out")
+        return {each["name"]: each["dtype"] for each in told["inputs"]}
 
     def _pages(
         self, path: str, parse: Callable[[Any], RESULT], filters: Mapping[str, Any], limit: int | None

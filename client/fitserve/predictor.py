@@ -131,9 +131,10 @@ class Predictor:
     ) -> Prediction:
         """Ask the model; by default its latest version.
 
-        `inputs` is one array (or list) for a model with one input, else a mapping of names to arrays; each
-        gets the dtype that the signature wants. `outputs` names the outputs wanted, all by default. The first
-        call asks the server for the signature too; `timeout_s` covers both.
+        `inputs` is one array (or list) for a model with one input, else a mapping of names to arrays, or a
+        list of rows, each a mapping of names to values; each gets the dtype that the signature wants. None,
+        and what a row lacks, is a missing value: NaN for floats, "" for texts. `outputs` names the outputs
+        wanted, all by default. The first call asks the server for the signature too; `timeout_s` covers both.
 
         Raises:
             InvalidInputError: names, dtypes or shapes don't fit the signature; told before sending where

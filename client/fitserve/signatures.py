@@ -9,12 +9,12 @@ from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
-from fitserve import tensors
+from fitserve import rows, tensors
 from fitserve._protos.serving_pb2 import SignatureDef, SignatureDefMap
 from fitserve.errors import InvalidInputError
 from fitserve.tensors import Array
 
-Inputs = ArrayLike | Mapping[str, ArrayLike]
+Inputs = ArrayLike | Mapping[str, ArrayLike] | rows.Rows
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Signature:
     def convert(self, inputs: Inputs) -> dict[str, Array]:
         """Give each input the name, dtype and shape that the model wants.
 
-        A bare array is the one input of a signature that has one.
+        A bare array is the one input of a signature that has one. A column of single values also fits an
+        input of shape (None, 1).
 
         Raises:
             InvalidInputError: names are unknown or missing, or values don't fit; all of it is told.
@@ -89,6 +90,8 @@ class Signature:
             except InvalidInputError as error:
                 problems.append(f"input {name!r}: {error}")
                 continue
+            if array.ndim == 1 and spec.shape is not None and spec.shape[1:] == (1,):
+                array = array[:, None]
             if not spec.accepts(array.shape):
                 problems.append(f"input {name!r}: the model wants {spec}. Received: shape {array.shape}")
             arrays[name] = array
@@ -111,7 +114,10 @@ class Signature:
     def _by_name(self, inputs: Inputs) -> Mapping[str, Any]:  # Any: whatever numpy takes as an array
         if isinstance(inputs, Mapping):
             return inputs
-        wanted = [name for name in self.inputs if name not in self.optional] or list(self.inputs)
+        required = [name for name in self.inputs if name not in self.optional]
+        if rows.are_rows(inputs):
+            return rows.columns_of(inputs, required)
+        wanted = required or list(self.inputs)
         if len(wanted) != 1:
             raise InvalidInputError(
                 f"give a mapping of names to arrays: there are several (signature {self})"

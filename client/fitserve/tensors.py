@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from fitserve._protos.tensor_pb2 import DataType, TensorProto
 from fitserve.errors import InvalidInputError, ServerFailedError
+from fitserve.rows import STRING, lacking, missing_value
 
 Array = NDArray[Any]
 
-STRING = "string"
 BFLOAT16 = "bfloat16"
 
 # name -> (enum value, numpy's form on the wire, field of the *_val form)
@@ -62,10 +62,11 @@ def to_array(value: ArrayLike, dtype: str) -> Array:
     """Make an array of the dtype a model wants, when no value changes its meaning by that.
 
     Lists, Python numbers and float64 become what is wanted; integers must fit; floats never become integers
-    and numbers never become strings. `str` is encoded as UTF-8.
+    and numbers never become strings. `str` is encoded as UTF-8. None, a missing value, becomes NaN or "".
 
     Raises:
-        InvalidInputError: the value is ragged, of another kind, or out of the dtype's range.
+        InvalidInputError: the value is ragged, of another kind, or out of the dtype's range; or a value is
+            missing where the dtype has none to say so.
     """
     if dtype not in _DTYPES:
         raise InvalidInputError(
@@ -77,6 +78,8 @@ def to_array(value: ArrayLike, dtype: str) -> Array:
         given = np.asarray(value)
     except ValueError as error:  # numpy's words for a ragged list speak of inhomogeneous shapes
         raise InvalidInputError(f"the value is no regular array: {error}") from error
+    if given.dtype == object:
+        given = _without_gaps(given, dtype)
     wanted = np.dtype(np.float32 if dtype == BFLOAT16 else dtype)
     if given.dtype == wanted or given.dtype.name == dtype:
         return given
@@ -169,12 +172,26 @@ def _to_strings(value: ArrayLike) -> Array:
     given = value if isinstance(value, np.ndarray) else _object_array(value)
     flat: Array = np.empty(given.size, dtype=object)
     for index, each in enumerate(given.ravel().tolist()):
+        if each is None or (isinstance(each, float) and math.isnan(each)):  # pandas has NaN among texts
+            flat[index] = b""
+            continue
         if not isinstance(each, str | bytes):
             raise InvalidInputError(
                 f"the model wants string. Received: {type(each).__name__} among the values"
             )
         flat[index] = each.encode() if isinstance(each, str) else each
     return flat.reshape(given.shape)
+
+
+def _without_gaps(given: Array, dtype: str) -> Array:
+    """Put NaN in the place of None, and let numpy see again what kind of values these are."""
+    gaps: Array = np.frompyfunc(lambda each: each is None, 1, 1)(given).astype(bool)
+    if not gaps.any():
+        return given
+    filler = missing_value(dtype)
+    if filler is None:
+        raise InvalidInputError(lacking(dtype, int(np.argwhere(gaps)[0][0]) + 1 if given.ndim else 1))
+    return np.array(np.where(gaps, filler, given).tolist())
 
 
 def _object_array(value: ArrayLike) -> Array:

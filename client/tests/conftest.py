@@ -237,6 +237,16 @@ def make_app(api: FakeApi) -> FastAPI:
             "job_id": "job_1",
             "artifacts": [artifact],
             "serving": serving,
+            "signature": {
+                "serving_default": {
+                    "inputs": [
+                        {"name": "age", "dtype": "float32", "shape": [None]},
+                        {"name": "city", "dtype": "string", "shape": [None]},
+                        {"name": "rooms", "dtype": "int64", "shape": [None]},
+                    ]
+                },
+                "core": {"inputs": [{"name": "x", "dtype": "float32", "shape": [None, 2]}]},
+            },
         }
 
     @app.get("/v1/models/{model}/versions")

@@ -3,7 +3,8 @@
 Models: `echo` gives each input back as an output of the same name and dtype (version 2, also behind the label
 `stable`), as `*_val` fields, or as tensor_content where the signature is named `content-...`; `slow` answers
 after two seconds; `moving` publishes version 2 with another dtype after its first prediction; `broken` can't
-be loaded; `late` becomes AVAILABLE at the third question; `digits` echoes pictures for the README.
+be loaded; `late` becomes AVAILABLE at the third question; `digits` echoes pictures and `customers` columns,
+for the README.
 """
 
 # ruff: noqa: N802 - gRPC names a servicer's methods as the service does
@@ -73,8 +74,16 @@ class Service(
             return {"serving_default": signature({"x": info(dtype, -1)})}
         if name == "digits":
             return {"serving_default": signature({"image": info(types_pb2.DT_FLOAT, -1, 8, 8, 1)})}
+        if name == "customers":
+            customer = {"age": info(types_pb2.DT_FLOAT, -1), "city": info(types_pb2.DT_STRING, -1)}
+            return {"serving_default": signature(customer)}
         features = {"features": info(types_pb2.DT_FLOAT, -1, 3)}
         two = {"a": info(types_pb2.DT_FLOAT, -1), "b": info(types_pb2.DT_INT64, -1)}
+        raw = {
+            "age": info(types_pb2.DT_FLOAT, -1),
+            "city": info(types_pb2.DT_STRING, -1, 1),
+            "rooms": info(types_pb2.DT_INT64, -1),
+        }
         every = {
             dtype: signature(
                 {"x": meta_graph_pb2.TensorInfo(dtype=number, tensor_shape={"unknown_rank": True})}
@@ -85,6 +94,7 @@ class Service(
         return {
             "serving_default": signature(features, {"output_0": info(types_pb2.DT_FLOAT, -1, 3)}),
             "two": signature(two),
+            "raw": signature(raw),
             "__saved_model_init_op": signature({}, {"__saved_model_init_op": info(types_pb2.DT_INVALID)}),
             **every,
             **content,
@@ -142,7 +152,7 @@ class Service(
         return reply
 
     def check(self, spec, context):
-        if spec.name not in {"echo", "slow", "moving", "broken", "late", "digits"}:
+        if spec.name not in {"echo", "slow", "moving", "broken", "late", "digits", "customers"}:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({spec.name})")
         if spec.HasField("version_label") and spec.version_label != "stable":
             context.abort(

@@ -236,7 +236,7 @@ def test_settings_reach_into_lists_and_make_mappings():
     [
         ("a.json", '{"instances": [[1, 2]]}', [[1, 2]]),
         ("a.csv", "1,2\n3,4\n", [[1, 2], [3, 4]]),
-        ("b.csv", "age,city\n30,Oslo\n", [{"age": 30, "city": "Oslo"}]),
+        ("b.csv", "age,city\n30,Oslo\n,\n", [{"age": 30, "city": "Oslo"}, {"age": None, "city": None}]),
     ],
 )
 def test_rows_come_from_files(tmp_path, name, content, rows):

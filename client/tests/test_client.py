@@ -174,6 +174,42 @@ def test_a_prediction_takes_arrays_and_bytes_and_gives_plain_values(api, client)
     assert api.asked == [("digits/versions/3:predict", document)]
 
 
+@pytest.mark.parametrize(
+    "instances",
+    [
+        {"age": [31, None], "city": [None, "Łódź"], "rooms": np.array([3, 2])},
+        [{"age": 31, "rooms": 3}, {"city": "Łódź", "rooms": 2}],
+    ],
+    ids=["columns", "rows"],
+)
+@pytest.mark.parametrize("version", [None, 3])
+def test_missing_values_are_sent_as_the_signature_says(api, client, instances, version):
+    client.predict("digits", instances, version=version)
+
+    first, second = api.asked[-1][1]["instances"]
+    assert first == {"age": 31, "city": "", "rooms": 3}
+    assert math.isnan(second.pop("age"))
+    assert second == {"city": "Łódź", "rooms": 2}
+
+
+def test_missing_values_of_bare_rows_are_nan(api, client):
+    client.predict("digits", [[1, None]], signature="core")
+    ((one, gap),) = api.asked[-1][1]["instances"]
+    assert one == 1
+    assert math.isnan(gap)
+
+
+def test_a_missing_integer_is_refused_before_anything_is_asked(api, client):
+    with pytest.raises(InvalidInputError, match="input 'rooms': row 2 has no value"):
+        client.predict("digits", {"age": [1, 2], "rooms": [1, None]})
+    assert api.asked == []
+
+
+def test_columns_of_different_lengths_are_no_rows(client):
+    with pytest.raises(InvalidInputError, match="age has 2, city has 1"):
+        client.predict("digits", {"age": [1, 2], "city": ["Rome"]})
+
+
 def test_the_words_of_tensorflow_serving_pass_through_the_proxy(client):
     with pytest.raises(NotFoundError, match=r"Servable not found for request: Latest\(absent\)"):
         client.predict("absent", [[1]])

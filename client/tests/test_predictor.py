@@ -100,6 +100,43 @@ def test_several_outputs_have_no_single_one(predictor):
         _ = prediction.output
 
 
+RAW_ROWS = [
+    {"age": 31, "city": "Rome", "rooms": 3},
+    {"city": "Łódź", "rooms": 2},
+    {"age": None, "city": b"\xff", "rooms": 1},
+    {"age": 7.5, "rooms": 0},
+]
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        RAW_ROWS,
+        {"age": [31, None, None, 7.5], "city": ["Rome", "Łódź", b"\xff", None], "rooms": [3, 2, 1, 0]},
+    ],
+    ids=["rows", "columns"],
+)
+def test_raw_rows_go_as_they_are_and_what_is_missing_by_the_signature(predictor, inputs):
+    prediction = predictor.predict("echo", inputs, signature="raw")
+
+    np.testing.assert_array_equal(prediction["age"], np.float32([31, np.nan, np.nan, 7.5]))
+    assert prediction["city"].tolist() == [[b"Rome"], ["Łódź".encode()], [b"\xff"], [b""]]
+    assert prediction["rooms"].tolist() == [3, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([*RAW_ROWS, {"age": 1}], "input 'rooms': row 5 has no value, and int64 can't say so"),
+        ([{**RAW_ROWS[0], "citty": "Rome"}], "unknown input 'citty', did you mean 'city'?"),
+        ([*RAW_ROWS, [1, 2]], "row 5 is no mapping"),
+    ],
+)
+def test_a_row_that_does_not_do_is_told_by_column_and_number(predictor, rows, words):
+    with pytest.raises(InvalidInputError, match=words.replace("?", r"\?")):
+        predictor.predict("echo", rows, signature="raw")
+
+
 @pytest.mark.parametrize(
     ("inputs", "signature", "words"),
     [

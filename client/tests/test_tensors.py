@@ -81,9 +81,23 @@ def test_values_become_what_is_wanted_where_their_meaning_stays(value, dtype, ex
         ([2**31], "int32"),
         (["1"], "int64"),
         ([1j], "float32"),
-        ([None], "float32"),
+        ([None], "int32"),
+        ([None, "a"], "float32"),
     ],
 )
 def test_values_that_would_change_their_meaning_are_refused(value, dtype):
     with pytest.raises(InvalidInputError):
         tensors.to_array(value, dtype)
+
+
+def test_a_missing_number_is_nan_and_a_missing_text_is_empty():
+    numbers = tensors.to_array([[31, None], [None, 1.5]], "float32")
+    np.testing.assert_array_equal(numbers, np.float32([[31, np.nan], [np.nan, 1.5]]))
+    texts = tensors.to_array(np.array(["Rome", None, float("nan")], object), "string")
+    assert texts.tolist() == [b"Rome", b"", b""]
+    assert np.isnan(tensors.to_array([None, None], "bfloat16")).all()
+
+
+def test_a_missing_integer_is_told_with_its_row():
+    with pytest.raises(InvalidInputError, match="row 2 has no value, and int64 can't say so"):
+        tensors.to_array([1, None, 3], "int64")

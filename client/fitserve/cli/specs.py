@@ -52,7 +52,7 @@ def read_instances(path: Path) -> list[Any]:
     """Read prediction rows: .json (a list, or TF Serving's `{"instances": [...]}`), .npy, or .csv.
 
     A CSV whose first line is all numbers gives lists of numbers; else that line names the inputs and each row
-    is a mapping of names to values, numbers where they parse as such.
+    is a mapping of names to values, numbers where they parse as such and None where a cell is empty.
 
     Raises:
         InvalidInputError: another suffix, or the file doesn't hold what its suffix says.
@@ -102,7 +102,9 @@ def _csv_instances(path: Path) -> list[Any]:
         raise InvalidInputError(
             f"row {uneven} of {path.name} has {len(rest[uneven - 1])} cells, not {len(first)}"
         )
-    return [dict(zip(rows[0], row, strict=True)) for row in rest]
+    return [
+        {name: None if cell == "" else cell for name, cell in zip(rows[0], row, strict=True)} for row in rest
+    ]
 
 
 def _number(cell: str) -> float | str:
