@@ -16,6 +16,7 @@ from service.pointers import faults_of, pointer_of
 from service.records import Dataset, Records
 from service.records.datasets import DatasetRecords
 from trainer.architecture import PLUGIN
+from trainer.source import sources
 
 SCHEME = "dataset://"
 
@@ -94,6 +95,9 @@ def _kind_faults(data: Mapping[str, Any], dataset: Dataset) -> list[Fault]:
 
 def _column_faults(data: Mapping[str, Any], dataset: Dataset) -> list[Fault]:
     assert dataset.schema is not None
+    source = sources().get(str(data.get("kind")))
+    if source is not None and not source.Options.reads_by.isdisjoint(data):
+        return []  # read so, the file has other columns than those recorded; the job itself will tell
     present = [column["name"] for column in dataset.schema["columns"]]
     return [
         Fault(

@@ -29,7 +29,10 @@ class TrainerError(Exception):
     def __init__(
         self, detail: str, *, remedy: str | None = None, location: Mapping[str, int | str] | None = None
     ) -> None:
-        """Keep the detail; `location` is `{row, column}` (rows from 1, without the header) or `{pointer}`."""
+        """Keep the detail; `location` is `{row, column}` (rows from 1, without the header) or `{pointer}`.
+
+        A damaged file is told with the `byte` (from 0) or the `file` within it.
+        """
         super().__init__(detail)
         self.detail = detail
         self.location = dict(location) if location else None

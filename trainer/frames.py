@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,13 +81,14 @@ class FrameTable:
         if isinstance(dtype, pl.Array) and _innermost(dtype).is_numeric():
             return Field("float32", dtype.shape), column.cast(pl.Array(pl.Float32, dtype.shape))
         if isinstance(dtype, pl.List) and dtype.inner.is_numeric():
-            first = self._scan.select(column.list.len()).head(1).collect().item() or 0
-            return Field("float32", (first,)), column.cast(pl.List(pl.Float32))
+            first = self._scan.select(column.drop_nulls().list.len()).head(1).collect()
+            return Field("float32", (first.item() if first.height else 0,)), column.cast(pl.List(pl.Float32))
         if isinstance(dtype, pl.List | pl.Struct | pl.Array | pl.Object):
             return Field(OTHER), column
         return Field(STRING), column.cast(pl.String).fill_null("")
 
     def _values(self, column: pl.Series, before: int) -> np.ndarray:
+        import numpy as np
         import polars as pl
 
         name = column.name
@@ -97,27 +98,31 @@ class FrameTable:
                 f"column {name!r} holds {column.dtype}: a cell is a number, text, date or list of numbers",
                 location={"column": name},
             )
-        if isinstance(column.dtype, pl.List | pl.Array):
-            self._refuse_ragged(column, before)
-            column = column.explode() if isinstance(column.dtype, pl.List) else column.reshape((-1,))
-        values: np.ndarray = column.to_numpy()
-        return values.reshape(-1, *field.shape) if field.shape else values
+        if not isinstance(column.dtype, pl.List | pl.Array):
+            values: np.ndarray = column.to_numpy()
+            return values
+        self._refuse_ragged(column, before)
+        # A row without a list misses all of its numbers.
+        rows = np.full((len(column), *field.shape), np.nan, np.float32)
+        there = column.is_not_null().to_numpy()
+        listed = column.drop_nulls()
+        if rows.size and len(listed):
+            flat = listed.explode() if isinstance(column.dtype, pl.List) else listed.reshape((-1,))
+            rows[there] = flat.to_numpy().reshape(-1, *field.shape)
+        return rows
 
     def _refuse_ragged(self, column: pl.Series, before: int) -> None:
-        """Tell the first row that has another number of values than the first row of all, or a gap."""
+        """Tell the first row that has another number of values than the first list of all."""
         import polars as pl
 
-        field = self.fields[column.name]
         if isinstance(column.dtype, pl.Array):
-            bad = column.is_null()
-        else:
-            bad = (column.list.len() != field.shape[0]).fill_null(value=True) | column.list.eval(
-                pl.element().is_null()
-            ).list.any().fill_null(value=True)
+            return
+        width = self.fields[column.name].shape[0]
+        bad = (column.list.len() != width).fill_null(value=False)
         if bad.any():
             row = before + int(bad.arg_max() or 0) + 1
             raise InvalidDataError(
-                f"column {column.name!r}, row {row} is no list of {field.shape[0]} numbers as the first one",
+                f"column {column.name!r}, row {row} is no list of {width} numbers as the first one",
                 location={"row": row, "column": column.name},
             )
 
@@ -139,6 +144,28 @@ def kept_once(target: Path, write: Callable[[Path], None]) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return target
+
+
+def write_parquet(
+    target: Path,
+    frames: Iterable[pl.DataFrame],
+    schema: Mapping[str, object],
+    *,
+    group_rows: int | None = None,
+) -> None:
+    """Write frames of this schema as they come; what their maker raises is raised here.
+
+    `group_rows` is how many rows a reader takes in at once, 2**18 unless told: fewer where rows are large.
+    """
+    from polars.io.plugins import register_io_source
+
+    def give(*_: object) -> Iterator[pl.DataFrame]:
+        yield from frames
+
+    scan = register_io_source(give, schema=dict(schema))
+    scan.sink_parquet(
+        target, compression="lz4", maintain_order=True, row_group_size=group_rows, engine="streaming"
+    )
 
 
 def _even(frames: Iterator[pl.DataFrame], size: int) -> Iterator[pl.DataFrame]:

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, cast
 
 from pydantic import Field, model_validator
 
@@ -33,6 +33,9 @@ Column = Annotated[
 
 class DataOptions(SpecModel):
     """What every source has in common: where, which columns, which parts, the pipeline behind them."""
+
+    # Fields of a source on which it depends what columns a file has.
+    reads_by: ClassVar[frozenset[str]] = frozenset()
 
     kind: str
     uri: Annotated[str, Field(min_length=1, max_length=2000)]

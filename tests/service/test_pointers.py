@@ -45,7 +45,7 @@ def callback(body: dict[str, Any], name: str) -> None:
         (lambda b: b["export"].append({"format": "onnxx"}), "/export/4/format", "did you mean 'onnx'?"),
         (lambda b: b["export"].append({"format": "onnx", "opset": 99, "name": "o"}), "/export/4/opset", "99"),
         (lambda b: b["export"].append({"format": "onnx"}), "/export", "2 exports are named 'onnx'"),
-        (lambda b: b["data"].update(kind="cvs"), "/data/kind", "valid: csv, npz"),
+        (lambda b: b["data"].update(kind="cvs"), "/data/kind", "valid: csv, "),
         (lambda b: b["data"]["pipeline"].update(batchsize=3), "/data/pipeline/batchsize", "'batch_size'"),
         (lambda b: layer(b, "Dens"), "/model/layers/LAST/class_name", "Dense"),
         (lambda b: layer(b, "Dense"), "/model/layers/LAST/config/units", "required"),

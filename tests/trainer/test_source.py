@@ -71,5 +71,5 @@ def test_an_archive_is_recognised_without_its_name(file):
 def test_an_unknown_format_is_told_with_the_known_ones(tmp_path):
     path = tmp_path / "upload"
     path.write_bytes(b"\x89HDF\r\n")
-    with pytest.raises(InvalidDataError, match=r"none of the data formats known: csv, npz, parquet"):
+    with pytest.raises(InvalidDataError, match=r"none of the data formats known: csv, .*parquet"):
         detect(path, "model.h5")

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 import zipfile
-from typing import Literal
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from trainer.arrays import ArrayTable
+from trainer.arrays import ArrayFile, ArrayTable, Head, read_head
 from trainer.errors import InvalidDataError
+from trainer.frames import kept_once
 from trainer.source import DataFile, DataOptions
 from trainer.table import Table
+from trainer.unpacking import check_unpacked, first_member
+
+if TYPE_CHECKING:
+    import numpy as np
 
 KIND = "npz"
+SUFFIX = ".npy"
+# More than this isn't held in memory: each array is unpacked to a file once, and read from there.
+MOST_IN_MEMORY = 256 << 20
 
 
 class Options(DataOptions):
@@ -21,19 +33,48 @@ class Options(DataOptions):
 
 def detect(head: bytes, filename: str) -> bool:
     """Say whether this is a zip archive with a .npy in front, or an .npz by name."""
-    return head.startswith(b"PK\x03\x04") and (filename.lower().endswith(".npz") or b".npy" in head[:300])
+    first = first_member(head)
+    return first is not None and (first.endswith(SUFFIX) or filename.lower().endswith(".npz"))
 
 
 def open_table(options: Options | None, file: DataFile) -> Table:  # noqa: ARG001 - the contract of sources
-    """Read the arrays; pickled objects are refused unread."""
-    import numpy as np
-    from numpy.lib.npyio import NpzFile
-
+    """Open the arrays; pickled objects are refused unread."""
     try:
-        # Opened here: numpy leaves its own handle open when the file is no archive.
-        with file.path.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-            if not isinstance(archive, NpzFile) or not archive.files:
+        with zipfile.ZipFile(file.path) as archive:
+            members = [each for each in archive.infolist() if each.filename.endswith(SUFFIX)]
+            if not members:
                 raise InvalidDataError("the file is no NumPy archive of named arrays (numpy.savez)")
-            return ArrayTable({name: archive[name] for name in archive.files})
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            check_unpacked("the archive", file.path.stat().st_size, sum(each.file_size for each in members))
+            return ArrayTable(_arrays(archive, members, file))
+    except (EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise InvalidDataError(f"the archive can't be read: {error}") from error
+
+
+def _arrays(
+    archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], file: DataFile
+) -> dict[str, np.ndarray | ArrayFile]:
+    heads = {each.filename.removesuffix(SUFFIX): _head(archive, each) for each in members}
+    if sum(each.file_size for each in members) <= MOST_IN_MEMORY:
+        contents = (archive.read(each) for each in members)
+        return {
+            name: head.array(content) for (name, head), content in zip(heads.items(), contents, strict=True)
+        }
+
+    def unpack(target: Path) -> None:
+        with target.open("wb") as plain:
+            for each in members:
+                with archive.open(each) as member:
+                    shutil.copyfileobj(member, plain, 1 << 20)
+
+    # One file, which is there whole or not at all; the members lie in it one after another.
+    path = kept_once(file.converted(KIND, suffix=".npys"), unpack)
+    begins = itertools.accumulate((each.file_size for each in members), initial=0)
+    return {
+        name: ArrayFile.open(path, begin, each.file_size)
+        for name, begin, each in zip(heads, begins, members, strict=False)
+    }
+
+
+def _head(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Head:
+    with archive.open(member) as content:
+        return read_head(content, member.file_size, member.filename.removesuffix(SUFFIX))

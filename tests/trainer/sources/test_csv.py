@@ -1,9 +1,11 @@
+import gzip
+
 import numpy as np
 import pytest
 
 from trainer.errors import InvalidDataError
 from trainer.loading import load
-from trainer.source import DataFile, inspect
+from trainer.source import DataFile, detect, inspect
 from trainer.sources import csv
 
 
@@ -56,18 +58,61 @@ def test_quoted_cells_other_separators_and_a_byte_order_mark_are_read(file):
             "column 'y', row 1 is empty or NaN",
             {"row": 1, "column": "y"},
         ),
-        ("a,b,y\n1,2,0\n3,4\n", "column 'y', row 2 is empty or NaN", {"row": 2, "column": "y"}),
-        ("a,b,y\n1,2,0\n3,4,1,9\n", "row 2 has more cells than the header", {"row": 2}),
+        ("a,b,y\n1,2,0\n3,4\n", "row 2 has fewer cells than the header: 2, not 3", {"row": 2}),
+        ("a,b,y\n1,2,0\n3,4,1,9\n", "row 2 has more cells than the header: 4, not 3", {"row": 2}),
+        ("a,b,a,b\n1,2,0,3\n", "several columns have the same name: 'a', 'b'", {"column": "a"}),
+        ('a,b,y\n1,2,0\n3,"4,1\n', "no readable CSV|fewer cells", {"row": 2}),
         ("a,c,y\n1,2,0\n", "column 'b' is not in the data; it has a, c, y", {"column": "b"}),
         ("a,b,y\n", "a header and no rows", None),
-        ("", "no readable CSV", None),
-        (b"a,b,y\n1,\xff\xfe,0\n", "no readable CSV", None),
+        ("", "the file is empty", None),
+        ("\n\n", "the file is empty", None),
+        (b"a,b,y\n1,2,0\n1,\xff\xfe,0\n", "row 2 is not in UTF-8: byte 14 .* 0xff", {"row": 2, "byte": 14}),
+        (b"a,\xe9,y\n1,2,0\n", "the header is not in UTF-8: byte 2 .* 0xe9", {"row": 0, "byte": 2}),
     ],
 )
 def test_bad_files_are_told_where_and_why(file, text, message, location):
     with pytest.raises(InvalidDataError, match=message) as caught:
         read(options(), file(text))
     assert caught.value.location == location
+
+
+def test_each_column_has_the_type_that_all_of_its_cells_have(file):
+    rows = "1,2,true,x,2024-02-29,\n2, 2.5 ,False,4,2024-03-01,\n,nan,TRUE,,,\n"
+    profile = inspect(DataFile.of(file(f"i,f,t,s,d,none\n{rows}")), "csv")
+    assert [column.dtype for column in profile.columns] == [
+        "float64",
+        "float64",
+        "bool",
+        "string",
+        "string",
+        "float64",
+    ]
+    assert [column.missing for column in profile.columns] == [1, 1, 0, 1, 1, 3]
+
+
+def test_empty_lines_are_no_rows(file):
+    samples = read(options(), file("a,b,y\n1,2,0\n\n3,4,1\n\n"))
+    assert samples.features["features"].tolist() == [[1, 2], [3, 4]]
+
+
+def test_a_last_cell_may_be_empty(file):
+    profile = inspect(DataFile.of(file('a,b\n1,\n"2\n2",x\n')), "csv")
+    assert [column.missing for column in profile.columns] == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["rows.csv.gz", "upload"])
+def test_a_file_compressed_by_gzip_is_read(tmp_path, name):
+    path = tmp_path / "rows.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b,y\n1,2,0\n3,4,1\n"))
+    assert detect(path, name) == "csv"
+    assert read(options(), path).features["features"].tolist() == [[1, 2], [3, 4]]
+    assert [each.suffix for each in (tmp_path / ".converted").iterdir()] == [".parquet"]
+
+
+def test_a_file_in_another_encoding_is_known_by_its_name(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes("grün,y\n1,2\n".encode("latin-1"))
+    assert detect(path, path.name) == "csv"
 
 
 def test_text_far_below_the_first_rows_is_found(file):

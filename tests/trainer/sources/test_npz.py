@@ -44,7 +44,7 @@ def test_flat_arrays_are_columns_of_one_input(tmp_path):
         ({"x": np.ones(2), "y": np.array([np.inf, 1])}, "row 1 holds inf, not a finite", {"row": 1}),
         ({"x": np.array(["a", "b"]), "y": np.ones(2)}, "row 1 holds 'a', not a number", {"row": 1}),
         ({"x": np.float32(3), "y": np.ones(2)}, "the first axis must count the rows", None),
-        ({"x": np.array([{}, []], dtype=object), "y": np.ones(2)}, "allow_pickle=False", None),
+        ({"x": np.array([{}, []], dtype=object), "y": np.ones(2)}, "x' holds Python objects", None),
     ],
 )  # fmt: skip
 def test_bad_archives_are_told_where_and_why(tmp_path, arrays, message, location):
@@ -52,6 +52,19 @@ def test_bad_archives_are_told_where_and_why(tmp_path, arrays, message, location
         read(options(), archive(tmp_path, **arrays))
     said = caught.value.location or {}
     assert said.items() >= (location or {}).items()
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_large_arrays_are_read_from_a_file_of_their_own(tmp_path, monkeypatch, save):
+    x, y = np.arange(30.0).reshape(10, 3), np.arange(10)
+    save(tmp_path / "rows.npz", x=np.asfortranarray(x), y=y, s=np.array([f"t{i}" for i in y]))
+    monkeypatch.setattr(npz, "MOST_IN_MEMORY", 0)
+    table = npz.open_table(None, DataFile.of(tmp_path / "rows.npz"))
+    (chunk,) = table.chunks(["x", "y", "s"])
+    assert np.array_equal(chunk["x"], x)
+    assert np.array_equal(chunk["y"], y)
+    assert chunk["s"].tolist() == [f"t{i}" for i in y]
+    assert len(list((tmp_path / ".converted").iterdir())) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 broken"])
