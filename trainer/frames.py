@@ -40,12 +40,13 @@ class FrameTable:
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self._damaged(error) from error
         self.fields = {name: field for name, (field, _) in self._columns.items()}
+        self._row_bytes = path.stat().st_size // max(1, self.rows)
 
     def chunks(self, names: Sequence[str]) -> Iterator[Chunk]:
         """Yield the columns as numpy arrays."""
         import polars as pl
 
-        size = chunk_rows(self.fields, names)
+        size = chunk_rows(self.fields, names, self._row_bytes)
         wanted = self._scan.select(self._columns[name][1] for name in dict.fromkeys(names))
         done = 0
         try:

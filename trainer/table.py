@@ -68,10 +68,13 @@ class Table(Protocol):
         """
 
 
-def chunk_rows(fields: Mapping[str, Field], names: Sequence[str]) -> int:
-    """Return how many rows a chunk of these columns should have: fewer where rows are large."""
+def chunk_rows(fields: Mapping[str, Field], names: Sequence[str], cell_bytes: int = 0) -> int:
+    """Return how many rows a chunk of these columns should have: fewer where rows are large.
+
+    `cell_bytes` is what a cell of bytes has about, if that is known.
+    """
     row = sum(
-        math.prod(fields[name].shape) * (8 if fields[name].is_number else 4096)
+        math.prod(fields[name].shape) * (8 if fields[name].is_number else max(4096, cell_bytes))
         for name in names
         if fields[name].shape or fields[name].dtype == BYTES
     )
