@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import UploadTooLargeError
+from service.jobs import Job
 from trainer.source import DataFile
 
 CONVERSIONS = ".conversions"
@@ -32,14 +33,18 @@ def dataset_file(root: Path, digest: str) -> Path:
     return root / name[:2] / name
 
 
-def place_of(root: Path, digest: str | None) -> dict[str, str]:
-    """For a child's order: where the data of a job lie."""
-    assert digest is not None
-    return {"data_file": str(dataset_file(root, digest)), "conversions": str(root / CONVERSIONS)}
+def place_of(root: Path, job: Job) -> dict[str, str]:
+    """For a child's order: where the data of a job lie; nothing if its spec holds them."""
+    if job.dataset_id is None:
+        return {}
+    assert job.dataset_digest is not None
+    return {"data_file": str(dataset_file(root, job.dataset_digest)), "conversions": str(root / CONVERSIONS)}
 
 
-def data_file_of(details: Mapping[str, Any], digest: str | None) -> DataFile:
+def data_file_of(details: Mapping[str, Any], digest: str | None) -> DataFile | None:
     """What an order's details say of the data, whose name in the data root is their digest."""
+    if "data_file" not in details:
+        return None
     hexadecimal = None if digest is None else digest.removeprefix("sha256:")
     return DataFile(Path(details["data_file"]), Path(details["conversions"]), hexadecimal)
 

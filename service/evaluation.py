@@ -12,7 +12,7 @@ from service.errors import Fault, NotFoundError, SpecRefusedError
 from service.jobs import Kind, NewJob, RowOptions
 from service.pointers import faults_of
 from service.records import PublishedVersion, Records
-from service.submission import data_of
+from service.submission import data_of, identity_of
 from serving.errors import StoreError
 from serving.store import Store
 from trainer.compiling import CompileOptions
@@ -25,8 +25,8 @@ _INHERITED = ("kind", "features", "label", "sample_weight", "columns")
 class EvaluationBody(RowOptions):
     """On which rows a version is scored.
 
-    `data` needs its `uri`; the columns are those the version was trained on unless it names others. Every row
-    is scored, by the version's own loss and metrics, or by those of `compile`.
+    `data` needs its `uri`, or `kind` inline and its `rows`; the columns are those the version was trained on
+    unless it names others. Every row is scored, by the version's own loss and metrics, or by `compile`'s.
     """
 
     data: Data
@@ -58,7 +58,7 @@ def new_evaluation(body: object, version: PublishedVersion, records: Records, st
         raise SpecRefusedError([*faults_of(error, full, EvaluationBody), *faults]) from error
     if faults:
         raise SpecRefusedError(faults)
-    assert dataset is not None
+    dataset_id, digest = identity_of(asked.data, dataset)
     return NewJob(
         kind=Kind.EVALUATE,
         spec={
@@ -70,8 +70,8 @@ def new_evaluation(body: object, version: PublishedVersion, records: Records, st
         name=version.model,
         priority=asked.priority,
         labels=asked.labels,
-        dataset_id=dataset.id,
-        dataset_digest=dataset.digest,
+        dataset_id=dataset_id,
+        dataset_digest=digest,
         limits=asked.limits,
     )
 

@@ -42,8 +42,9 @@ def new_inspection(body: object, records: Records) -> NewJob:
         raise SpecRefusedError(faults)
     assert isinstance(body, Mapping)
     spec = {key: value for key, value in body.items() if key != "data"}
-    if asked.data is not None and dataset is not None and dataset.schema is not None:
-        spec["inputs"] = _shapes(asked.data, dataset)
+    shapes = None if asked.data is None else _shapes(asked.data, dataset)
+    if asked.data is not None and shapes is not None:
+        spec["inputs"] = shapes
         spec.setdefault("batch_size", asked.data.pipeline.batch_size)
     return NewJob(kind=Kind.INSPECT, spec=spec)
 
@@ -59,10 +60,15 @@ def new_validation(body: object, records: Records) -> NewJob:
     return replace(asked, kind=Kind.VALIDATE, name=None, priority=0, labels={}, limits=Limits())
 
 
-def _shapes(data: DataOptions, dataset: Dataset) -> dict[str, list[int]]:
+def _shapes(data: DataOptions, dataset: Dataset | None) -> dict[str, list[int]] | None:
     """The shape of one row of each input, as the sources make it: several columns side by side."""
-    assert dataset.schema is not None
-    columns: Mapping[str, Any] = {column["name"]: column["shape"] for column in dataset.schema["columns"]}
+    columns: Mapping[str, Any] = {}
+    if data.held is not None:
+        columns = data.held.shapes
+    elif dataset is not None and dataset.schema is not None:
+        columns = {column["name"]: column["shape"] for column in dataset.schema["columns"]}
+    if any(name not in columns for wanted in data.inputs.values() for name in wanted):
+        return None  # not read yet, or read with other columns than those recorded
     return {
         name: list(columns[wanted[0]]) or [1] if len(wanted) == 1 else [len(wanted)]
         for name, wanted in data.inputs.items()

@@ -16,7 +16,7 @@ from service.pointers import faults_of, pointer_of
 from service.records import Dataset, Records
 from service.records.datasets import DatasetRecords
 from trainer.architecture import PLUGIN
-from trainer.source import sources
+from trainer.source import DataOptions, sources
 
 SCHEME = "dataset://"
 
@@ -37,15 +37,15 @@ def new_training_job(body: object, records: Records) -> NewJob:
         raise SpecRefusedError([*faults_of(error, body, JobSpec), *faults]) from error
     if faults:
         raise SpecRefusedError(faults)
-    assert dataset is not None
+    dataset_id, digest = identity_of(spec.data, dataset)
     return NewJob(
         kind=Kind.TRAIN,
         spec=cast(Mapping[str, Any], body),  # as it was asked, but a version with its number
         name=spec.name,
         priority=spec.priority,
         labels=spec.labels,
-        dataset_id=dataset.id,
-        dataset_digest=dataset.digest,
+        dataset_id=dataset_id,
+        dataset_digest=digest,
         # Keras takes 32 bits.
         seed=spec.seed if spec.seed is not None else secrets.randbelow(2**31),
         limits=spec.limits,
@@ -65,12 +65,22 @@ def model_of(body: object, records: Records) -> tuple[object, list[Fault]]:
     return resolved(body, records.versions)
 
 
+def identity_of(data: DataOptions, dataset: Dataset | None) -> tuple[str | None, str]:
+    """The id, if there is one, and the digest of the rows that a sound body names or holds."""
+    if data.held is not None:
+        return None, f"sha256:{data.held.digest}"
+    assert dataset is not None
+    return dataset.id, dataset.digest
+
+
 def data_of(body: object, datasets: DatasetRecords) -> tuple[Dataset | None, list[Fault]]:
     """The data set that the body names, and what is wrong with it or with the columns asked of it."""
     data = body.get("data") if isinstance(body, Mapping) else None
-    uri = data.get("uri") if isinstance(data, Mapping) else None
-    if not isinstance(data, Mapping) or not isinstance(uri, str):
+    if not isinstance(data, Mapping):
         return None, []
+    uri = data.get("uri")
+    if not isinstance(uri, str):
+        return None, _faults_within(data)
     if not uri.startswith(SCHEME):
         detail = f"upload the file and name it as {SCHEME}<id or name>. Received: {uri!r}"
         return None, [Fault("/data/uri", detail)]
@@ -82,9 +92,28 @@ def data_of(body: object, datasets: DatasetRecords) -> tuple[Dataset | None, lis
         detail = (dataset.error or {}).get("detail", "it can't be read")
         detail = f"data set {dataset.name or dataset.id} can't be used: {detail}"
         return dataset, [Fault("/data/uri", detail)]
+    return dataset, _faults_with(data, dataset)
+
+
+def _faults_within(data: Mapping[str, Any]) -> list[Fault]:
+    """What is wrong between rows that the body holds and the columns that it names."""
+    rows = data.get("rows")
+    if not isinstance(rows, list):
+        return []
+    present = {str(name): None for row in rows if isinstance(row, Mapping) for name in row}
+    return _column_faults(data, list(present), "data.rows")
+
+
+def _faults_with(data: Mapping[str, Any], dataset: Dataset) -> list[Fault]:
+    """What is wrong between a data set and what the body says of it, as far as the data set was read."""
     if dataset.status != "ready" or dataset.schema is None:
-        return dataset, []  # the job itself will tell
-    return dataset, [*_kind_faults(data, dataset), *_column_faults(data, dataset)]
+        return []  # the job itself will tell
+    faults = _kind_faults(data, dataset)
+    source = sources().get(str(data.get("kind")))
+    if source is not None and not source.Options.reads_by.isdisjoint(data):
+        return faults  # read so, the file has other columns than those recorded
+    present = [column["name"] for column in dataset.schema["columns"]]
+    return [*faults, *_column_faults(data, present, f"data set {dataset.name or dataset.id}")]
 
 
 def _kind_faults(data: Mapping[str, Any], dataset: Dataset) -> list[Fault]:
@@ -93,17 +122,9 @@ def _kind_faults(data: Mapping[str, Any], dataset: Dataset) -> list[Fault]:
     return [Fault("/data/kind", f"data set {dataset.name or dataset.id} is of kind {dataset.kind!r}")]
 
 
-def _column_faults(data: Mapping[str, Any], dataset: Dataset) -> list[Fault]:
-    assert dataset.schema is not None
-    source = sources().get(str(data.get("kind")))
-    if source is not None and not source.Options.reads_by.isdisjoint(data):
-        return []  # read so, the file has other columns than those recorded; the job itself will tell
-    present = [column["name"] for column in dataset.schema["columns"]]
+def _column_faults(data: Mapping[str, Any], present: list[str], where: str) -> list[Fault]:
     return [
-        Fault(
-            pointer_of(["data", *path]),
-            f"column {name!r} is not in data set {dataset.name or dataset.id}; it has {_some(present)}",
-        )
+        Fault(pointer_of(["data", *path]), f"column {name!r} is not in {where}; it has {_some(present)}")
         for path, name in _named_columns(data)
         if name not in present
     ]

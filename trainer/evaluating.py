@@ -27,7 +27,7 @@ def evaluate(
     spec: EvaluateSpec,
     *,
     base: Base,
-    data_file: DataFile | Path,
+    data_file: DataFile | Path | None,
     on_phase: Callable[[str], None],
     interruption: Callable[[], Interruption | None],
 ) -> dict[str, Any]:

@@ -25,7 +25,7 @@ __all__ = ["Trained", "fit"]
 def fit(
     spec: TrainSpec,
     *,
-    data_file: DataFile | Path,
+    data_file: DataFile | Path | None,
     workdir: Path,
     seed: int,
     observer: Observer,

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class FrameTable:
-    """The columns of a Parquet file; `origin` is what an error calls it."""
+    """The columns of a Parquet file or a frame; `origin` is what an error calls it."""
 
-    def __init__(self, path: Path, origin: str = "the file") -> None:
+    def __init__(self, source: Path | pl.LazyFrame, origin: str = "the file") -> None:
         """Read the schema, and count the rows and what is missing in each column.
 
         Raises:
@@ -29,7 +29,7 @@ class FrameTable:
 
         self._origin = origin
         try:
-            self._scan = pl.scan_parquet(path, glob=False)
+            self._scan = pl.scan_parquet(source, glob=False) if isinstance(source, Path) else source
             schema = self._scan.collect_schema()
             counted = self._scan.select(pl.len().alias("/rows"), pl.all().null_count()).collect().row(0)
             self.rows: int = counted[0]
@@ -40,7 +40,8 @@ class FrameTable:
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self._damaged(error) from error
         self.fields = {name: field for name, (field, _) in self._columns.items()}
-        self._row_bytes = path.stat().st_size // max(1, self.rows)
+        size_bytes = source.stat().st_size if isinstance(source, Path) else 0
+        self._row_bytes = size_bytes // max(1, self.rows)
 
     def chunks(self, names: Sequence[str]) -> Iterator[Chunk]:
         """Yield the columns as numpy arrays."""

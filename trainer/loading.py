@@ -11,7 +11,7 @@ from trainer.fitted import Fitted, Kept
 from trainer.keeping import fits, keeper
 from trainer.preprocessing import Column, Preprocessing
 from trainer.samples import Samples, Splits
-from trainer.source import DataFile, DataOptions, open_table
+from trainer.source import DataFile, DataOptions, digest_of, open_table
 from trainer.splitting import assign
 from trainer.table import Chunk, Table, check_columns
 from trainer.targets import Targets, weights_of
@@ -30,7 +30,7 @@ TRAIN, VALIDATION, TEST = range(3)
 
 def load(
     data: DataOptions,
-    file: DataFile,
+    file: DataFile | None,
     seed: int,
     *,
     folder: Path | None = None,
@@ -39,8 +39,9 @@ def load(
 ) -> Splits:
     """Read the data and share its rows out; `seed` decides where the split names none.
 
-    Rows that don't fit into `memory_bytes` are kept in `folder`, and so is what was fitted, for a run that
-    goes on. `published` is what a version was fitted with, for those who use or train it further.
+    There is no `file` where the data section holds its rows. Rows that don't fit into `memory_bytes` are kept
+    in `folder`, and so is what was fitted, for a run that goes on. `published` is what a version was fitted
+    with, for those who use or train it further.
 
     Raises:
         DataUnreachableError: the file can't be read.
@@ -59,7 +60,7 @@ def load(
         train,
         validation,
         test,
-        file.digest,
+        digest_of(data, file),
         loading.preprocessing,
         remembered,
         loading.requests,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -31,14 +32,21 @@ Column = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Held:
+    """Rows within options: the SHA-256 of them, in hexadecimal, and the shape of a row by column."""
+
+    digest: str
+    shapes: Mapping[str, tuple[int, ...]]
+
+
 class DataOptions(SpecModel):
-    """What every source has in common: where, which columns, which parts, the pipeline behind them."""
+    """What every source has in common: which columns, which parts, the pipeline behind them."""
 
     # Fields of a source on which it depends what columns a file has.
     reads_by: ClassVar[frozenset[str]] = frozenset()
 
     kind: str
-    uri: Annotated[str, Field(min_length=1, max_length=2000)]
     features: Annotated[
         ColumnName | Columns | dict[ColumnName, ColumnName | Columns],
         one_message("expected a column, a list of columns, or an object from input names to columns"),
@@ -67,6 +75,16 @@ class DataOptions(SpecModel):
         return self
 
     @property
+    def held(self) -> Held | None:
+        """The rows that the options hold themselves, if they do."""
+        return None
+
+    @property
+    def place(self) -> str:
+        """What errors call the data."""
+        return "data"
+
+    @property
     def inputs(self) -> dict[str, tuple[str, ...]]:
         """The columns of each input; an unnamed one is called `features`."""
         named = self.features if isinstance(self.features, dict) else {FEATURES: self.features}
@@ -86,6 +104,17 @@ class DataOptions(SpecModel):
         return self.split is not None or self.validation_split is not None
 
 
+class FileOptions(DataOptions):
+    """What every source of files has besides: where the file is."""
+
+    uri: Annotated[str, Field(min_length=1, max_length=2000)]
+
+    @property
+    def place(self) -> str:
+        """What errors call the data."""
+        return self.uri
+
+
 @dataclass(frozen=True)
 class DataFile:
     """A file or folder of data, and a folder of our own for what it is converted to."""
@@ -95,7 +124,7 @@ class DataFile:
     known_digest: str | None = None
 
     @classmethod
-    def of(cls, file: DataFile | Path) -> DataFile:
+    def of(cls, file: DataFile | Path | None) -> DataFile | None:
         """Describe a file of which nothing but its path may be known."""
         return cls(file, file.parent / ".converted") if isinstance(file, Path) else file
 
@@ -121,8 +150,10 @@ class Source(Protocol):
         """Say whether a file that begins so (up to 4096 bytes) and is called so is of this kind."""
 
     @staticmethod
-    def open_table(options: Any, file: DataFile) -> Table:  # noqa: ANN401  # the module's own Options, or None
-        """Open the file; without options as it is read by default.
+    def open_table(options: Any, file: Any) -> Table:  # noqa: ANN401
+        """Open a `DataFile` as the module's own Options say, or without them as it is read by default.
+
+        There is no file where the options hold the rows.
 
         Raises:
             InvalidDataError: it is damaged, or of another format.
@@ -153,22 +184,30 @@ def detect(path: Path, filename: str) -> str:
     )
 
 
-def open_table(options: DataOptions, file: DataFile) -> Table:
-    """Open the data that the options name.
+def open_table(options: DataOptions, file: DataFile | None) -> Table:
+    """Open the data that the options name or hold.
 
     Raises:
         DataUnreachableError: the file can't be read.
         InvalidDataError: it isn't what its kind says, or has no rows.
     """
-    if not file.path.exists():
-        raise DataUnreachableError(f"no data at {options.uri}")
+    if options.held is None and (file is None or not file.path.exists()):
+        raise DataUnreachableError(f"no data at {options.place}")
     try:
         table = sources()[options.kind].open_table(options, file)
     except OSError as error:
-        raise DataUnreachableError(f"{options.uri} can't be read: {error.strerror or error}") from error
+        raise DataUnreachableError(f"{options.place} can't be read: {error.strerror or error}") from error
     if table.rows == 0:
-        raise InvalidDataError(f"{options.uri} has no rows")
+        raise InvalidDataError(f"{options.place} has no rows")
     return table
+
+
+def digest_of(options: DataOptions, file: DataFile | None) -> str:
+    """Return the SHA-256 of the data, in hexadecimal."""
+    if options.held is not None:
+        return options.held.digest
+    assert file is not None
+    return file.digest
 
 
 def inspect(file: DataFile, kind: str) -> DataProfile:

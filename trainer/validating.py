@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def validate(
     spec: TrainSpec,
     *,
-    data_file: DataFile | Path,
+    data_file: DataFile | Path | None,
     seed: int,
     base: Base | None = None,
     memory_bytes: int | None = None,

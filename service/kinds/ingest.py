@@ -21,7 +21,7 @@ SCHEMA_FIELDS = ("name", "dtype", "shape")
 def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     """Where the upload lies, and what it was called."""
     return {
-        **place_of(site.settings.data_root, job.dataset_digest),
+        **place_of(site.settings.data_root, job),
         "filename": job.spec["filename"],
     }
 
@@ -43,6 +43,7 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
 
     channel.tell(EventKind.STATUS, {"status": Status.RUNNING.value, "phase": Phase.LOADING_DATA.value})
     file = data_file_of(order.details, order.dataset_digest)
+    assert file is not None
     kind = detect(file.path, order.details["filename"])
     profile = inspect(file, kind).model_dump(mode="json")
     columns = profile["columns"]

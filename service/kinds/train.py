@@ -43,7 +43,7 @@ LIBRARIES = ("tensorflow", "keras", "numpy", "onnx", "onnxruntime", "tf2onnx", "
 def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     """Where the data lies, and where the version is staged."""
     return {
-        **place_of(site.settings.data_root, job.dataset_digest),
+        **place_of(site.settings.data_root, job),
         "store_root": str(site.settings.store_root),
         **base_folder(job, site.store),
     }

@@ -137,6 +137,14 @@ def test_an_evaluation_may_name_other_columns_and_metrics(tiny: Site) -> None:
     assert asked.spec["compile"] == {"optimizer": "adam", "loss": "mse", "metrics": ["mae"]}
 
 
+def test_an_evaluation_may_hold_its_rows(tiny: Site) -> None:
+    rows = [{"a": 1, "b": 2, "y": 3}]
+    asked = evaluation(tiny, {"data": {"kind": "inline", "rows": rows}})
+    assert asked.spec["data"] == {"kind": "inline", "rows": rows, "features": ["a", "b"], "label": "y"}
+    assert (asked.dataset_id, asked.dataset_digest is None) == (None, False)
+    assert "data_file" not in evaluate.prepare(tiny.records.jobs.create(asked), tiny)
+
+
 @pytest.mark.parametrize(
     ("asked", "pointers"),
     [

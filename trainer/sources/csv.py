@@ -10,7 +10,7 @@ from pydantic import Field
 
 from trainer.errors import InvalidDataError
 from trainer.frames import FrameTable, kept_once
-from trainer.source import DataFile, DataOptions
+from trainer.source import DataFile, FileOptions
 from trainer.table import Table
 from trainer.unpacking import plain_head, unpacked
 
@@ -21,7 +21,7 @@ KIND = "csv"
 _HEADER_BYTES = 1 << 20
 
 
-class Options(DataOptions):
+class Options(FileOptions):
     """A CSV file in UTF-8, plain or by gzip, whose first line names the columns.
 
     A column is of whole numbers, numbers or truth values (true, false) if all of its cells are; an empty cell

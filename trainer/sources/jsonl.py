@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from trainer.cells import shown
 from trainer.errors import InvalidDataError
 from trainer.frames import FrameTable, kept_once, write_parquet
-from trainer.source import DataFile, DataOptions
+from trainer.source import DataFile, FileOptions
 from trainer.table import Table
 from trainer.unpacking import plain_head, unpacked
 
@@ -23,7 +23,7 @@ KIND = "jsonl"
 BLOCK_BYTES, LONGEST_LINE = 16 << 20, 64 << 20
 
 
-class Options(DataOptions):
+class Options(FileOptions):
     """JSON lines (.jsonl, .ndjson) in UTF-8, plain or by gzip: each line an object from columns to values.
 
     A value is a number, a text, a truth value, or a list of numbers, as many in each row. A key that is

@@ -6,13 +6,13 @@ from typing import ClassVar, Literal
 
 from trainer.arrays import ArrayFile, ArrayTable, Part
 from trainer.errors import InvalidDataError
-from trainer.source import Columns, DataFile, DataOptions
+from trainer.source import Columns, DataFile, FileOptions
 from trainer.table import Table
 
 KIND = "npy"
 
 
-class Options(DataOptions):
+class Options(FileOptions):
     """A NumPy file (`numpy.save`) of one array.
 
     The fields of a structured array are its columns. Any other array is one column, `x`; a flat table,

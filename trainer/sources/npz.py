@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from trainer.arrays import ArrayFile, ArrayTable, Head, read_head
 from trainer.errors import InvalidDataError
 from trainer.frames import kept_once
-from trainer.source import DataFile, DataOptions
+from trainer.source import DataFile, FileOptions
 from trainer.table import Table
 from trainer.unpacking import check_unpacked, first_member
 
@@ -25,7 +25,7 @@ SUFFIX = ".npy"
 MOST_IN_MEMORY = 256 << 20
 
 
-class Options(DataOptions):
+class Options(FileOptions):
     """A NumPy archive (`numpy.savez`): features and label name its arrays."""
 
     kind: Literal["npz"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from trainer.frames import FrameTable
-from trainer.source import DataFile, DataOptions
+from trainer.source import DataFile, FileOptions
 from trainer.table import Table
 
 KIND = "parquet"
 
 
-class Options(DataOptions):
+class Options(FileOptions):
     """A Parquet file; a list of numbers, as many in each row, is one column of that shape."""
 
     kind: Literal["parquet"]

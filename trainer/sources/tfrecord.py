@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from trainer.errors import InvalidDataError
 from trainer.frames import FrameTable, kept_once, write_parquet
-from trainer.source import DataFile, DataOptions
+from trainer.source import DataFile, FileOptions
 from trainer.table import Table
 from trainer.unpacking import plain_head, unpacked
 
@@ -30,7 +30,7 @@ FLOAT_LIST, INT64_LIST, BYTES_LIST = "float_list", "int64_list", "bytes_list"
 _POLYNOMIAL, _MASK = 0x82F63B78, 0xA282EAD8
 
 
-class Options(DataOptions):
+class Options(FileOptions):
     """A TFRecord file of tf.train.Example, plain or by gzip.
 
     Columns are the features of the first 1,024 records: of float or int64, one number or as many in each
