@@ -129,8 +129,8 @@ class ArrayFile:
         import numpy as np
 
         file.seek(self.offset + first * self.dtype.itemsize)
-        left = memoryview(into.reshape(-1).view(np.uint8))
-        while len(left):  # a system call gives two gigabytes at most
+        left = into.reshape(-1).view(np.uint8).data
+        while left:  # a system call gives two gigabytes at most
             count = file.readinto(left)  # type: ignore[attr-defined]
             if not count:
                 raise EOFError(f"{self.path} ends early")
