@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field
 
 from trainer.arrays import ArrayFile
 from trainer.augmentation import Augmentation, random_layer
+from trainer.diagnosis import AUGMENT, PREPARE, READ
 from trainer.errors import SpecUnbuildableError
 from trainer.forms import Count, Flag, SpecModel, one_message
 from trainer.order import Buffer, Order, Run
@@ -91,6 +92,14 @@ class Pipeline:
             ResumeError: this one would give other batches.
         """
         require_same("data.pipeline", state, self.state())
+
+
+def stages_of(samples: Samples, options: PipelineOptions) -> tuple[str, ...]:
+    """Name the parallel stages of a training's pipeline, in the order in which a batch passes them."""
+    waiting = [PREPARE] if samples.unprepared is not None else []
+    waiting += [AUGMENT] if options.augment else []
+    # Out of buffers, batches come as they are, and the last stage of all hands them over.
+    return tuple(waiting or [READ]) if samples.stored else (READ, *waiting)
 
 
 def training_dataset(

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.architecture import TensorInfo, inputs_of, outputs_of
 from trainer.callback import CallbackContext, artifact, best_weights, callbacks, close
+from trainer.diagnosis import Meter, Setup
 from trainer.environment import Environment
 from trainer.explaining import explained
 from trainer.observer import Observer
 from trainer.pace import Pace
-from trainer.pipeline import Pipeline, evaluation_dataset, training_dataset
+from trainer.pipeline import Pipeline, evaluation_dataset, stages_of, training_dataset
 from trainer.plugin import OwnState, callbacks_of
 from trainer.precision import Precision, compute_in
 from trainer.resume import Checkpoint, Checkpoints
@@ -128,6 +129,14 @@ class Run:
                 "environment": None if environment is None else asdict(environment),
             },
             pace=self._pace,
+            meter=Meter(
+                stages_of(splits.train, spec.data.pipeline),
+                Setup(
+                    kept=splits.fitted.kept if splits.fitted else "memory",
+                    batch_size=spec.data.pipeline.batch_size,
+                    augments=bool(spec.data.pipeline.augment),
+                ),
+            ),
         )
 
     def train(self) -> Trained:
@@ -146,6 +155,7 @@ class Run:
         newest = start
         while (newest := self._fit(newest)) is not None:
             self._watch.restore(newest)
+        self._watch.tell_pipeline(last=True)
         self._choose_weights()
         agree(self._model)
         compute_in(self._model, Precision.FLOAT32)  # as every export and server will

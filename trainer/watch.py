@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainer.callback import CallbackState, Keeper
+from trainer.diagnosis import Meter
 from trainer.errors import Cancelled, Interrupted, NanLossError
 from trainer.observer import EpochEnd, Interruption, Observer, Progress
 from trainer.pace import Pace
@@ -48,6 +49,7 @@ class Watch:
         observer: Observer,
         origin: Mapping[str, Any],
         pace: Pace,
+        meter: Meter,
     ) -> None:
         self.epoch = 0
         self.stopped = False
@@ -56,7 +58,7 @@ class Watch:
         self._epochs, self._steps, self._kept = epochs, steps_per_epoch, kept
         self._checkpoints, self._schedule = checkpoints, schedule
         self._observer, self._origin = observer, origin
-        self._pace = pace
+        self._pace, self._meter = pace, meter
         self._keep_end_of = 0
         self._restored: Checkpoint | None = None
         # Batches of the running epoch that an earlier attempt did.
@@ -95,6 +97,12 @@ class Watch:
             logs = {name: values[epoch - 1] for name, values in self.history.items() if len(values) >= epoch}
             self._observer.epoch(EpochEnd(epoch, epoch * self._steps, metrics_of(logs)))
 
+    def tell_pipeline(self, *, last: bool = False) -> None:
+        """Tell whether the input or the device is the limit, where that is known and wasn't told just now."""
+        diagnosis = self._meter.diagnosis(last=last)
+        if diagnosis is not None:
+            self._observer.pipeline(diagnosis)
+
     @property
     def best_epoch(self) -> int:
         """The epoch (from 1) with the lowest val_loss, or loss without validation rows."""
@@ -128,10 +136,12 @@ class Watch:
         class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
             def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
                 watch._training_begins()
+                watch._meter.attach(self.model)
 
             def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
                 if batch == 0:
                     watch._restore_metrics(self.model)
+                watch._meter.begin(batch)
                 watch._pace.stopwatch.begin()
 
             def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -143,6 +153,9 @@ class Watch:
 
             def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
                 watch._epoch_ended(epoch + 1, logs or {}, self.model)
+
+            def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+                watch._meter.detach(self.model)
 
         return Watcher()
 
@@ -163,6 +176,8 @@ class Watch:
     def _batch_ended(self, batches: int, logs: Mapping[str, Any], model: keras.Model) -> None:
         # The last call of an epoch may be asked for more than there is.
         step = min(self._first_step + batches, self._steps)
+        if step == self._steps:
+            self._meter.end(step - self._first_step)
         # After the last batch the epoch's own end says more, and stops as well.
         if step < self._steps:
             self._obey(lambda: self._save(self._snapshot(model, step)))
@@ -175,6 +190,7 @@ class Watch:
         self._told_at = now
         metrics = metrics_of(logs)
         self._refuse_nan(metrics, logs, self.epoch + 1)
+        self.tell_pipeline()
         self._observer.progress(Progress(self.epoch + 1, self._epochs, step, self._steps, metrics))
 
     def _epoch_ended(self, epoch: int, logs: Mapping[str, Any], model: keras.Model) -> None:
@@ -189,6 +205,7 @@ class Watch:
         self.ended = snapshot if epoch == self._keep_end_of else None
         self._save(snapshot)
         self._observer.epoch(EpochEnd(epoch, epoch * self._steps, metrics))
+        self.tell_pipeline()
         self._told_at = time.monotonic()
         self._observer.progress(Progress(epoch, self._epochs, self._steps, self._steps, metrics))
         self._obey(lambda: None)
