@@ -61,7 +61,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     """FastAPI's document plus the bodies that their routes read themselves, to tell all errors."""
     if app.openapi_schema is None:
         document = FastAPI.openapi(app)
-        for model in (JobSpec, InspectBody, EvaluationBody):
+        for model in (JobSpec, InspectBody, EvaluationBody, datasets.DatasetByUri):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             document["components"]["schemas"] |= schema.pop("$defs", {})
             document["components"]["schemas"][model.__name__] = schema

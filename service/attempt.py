@@ -1,4 +1,4 @@
-"""The child: does one attempt of one job in a process of its own. No HTTP, no SQL.
+"""The child: does one attempt of one job in a process of its own. No API, no SQL.
 
 TensorFlow gives device memory back only when its process ends, and a crash in native code takes its process
 along: so a job owns a process, and the worker never imports what this one does.

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from service.errors import Fault, SpecRefusedError
 from service.jobs import MODEL_NAME, Event, Job, Transition
 from service.records import Dataset, PublishedVersion, QueuePlace
+from service.uris import redacted
 
 Item = TypeVar("Item")
 
@@ -83,12 +84,13 @@ class EventBody(BaseModel):
 
 
 class DatasetBody(BaseModel):
-    """An upload and what was found in it."""
+    """A data set and what was found in it."""
 
     id: str
     name: str | None
-    digest: str
-    size_bytes: int
+    uri: str | None = Field(description="Where it comes from, without its secrets; null for an upload.")
+    digest: str | None = Field(description="sha256 of the content; null until it was fetched.")
+    size_bytes: int | None
     filename: str
     kind: str | None
     status: str = Field(description="pending, ready or failed.")
@@ -201,6 +203,7 @@ def dataset_body(dataset: Dataset) -> DatasetBody:
     return DatasetBody(
         id=dataset.id,
         name=dataset.name,
+        uri=None if dataset.uri is None else redacted(dataset.uri),
         digest=dataset.digest,
         size_bytes=dataset.size_bytes,
         filename=dataset.filename,

@@ -2,9 +2,11 @@
 
 ServiceError
 ├── NotFoundError             there is no such job, data set, model, version or artifact
+│   └── ContentGoneError      what was fetched was deleted before it was recorded
 ├── SpecRefusedError          the body breaks the contract; carries every error with its JSON pointer
 ├── IllegalMoveError          the job's status does not allow that; carries the status
 ├── NameTakenError            a data set's name belongs to other content
+├── DatasetInUseError         a waiting or running job uses the data set
 ├── IdempotencyConflictError  the Idempotency-Key came with another body before
 ├── UploadTooLargeError       more bytes than the service takes
 ├── UploadUnreadableError     the request carries no file
@@ -49,6 +51,14 @@ class IllegalMoveError(ServiceError):
 
 class NameTakenError(ServiceError):
     """The name belongs to a data set with other content."""
+
+
+class DatasetInUseError(ServiceError):
+    """A waiting or running job uses the data set."""
+
+
+class ContentGoneError(NotFoundError):
+    """What was fetched was deleted, as another data set's, before it was recorded."""
 
 
 class IdempotencyConflictError(ServiceError):

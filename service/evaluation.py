@@ -12,13 +12,14 @@ from service.errors import Fault, NotFoundError, SpecRefusedError
 from service.jobs import Kind, NewJob, RowOptions
 from service.pointers import faults_of
 from service.records import PublishedVersion, Records
-from service.submission import data_of, identity_of
+from service.submission import data_of, identity_of, pinned
+from service.uris import FURTHER, NOTHING, Allowed
 from serving.errors import StoreError
 from serving.store import Store
 from trainer.compiling import CompileOptions
 from trainer.spec import Data
 
-_OF_TRAINING = ("split", "validation_split")
+_OF_TRAINING = ("split", "validation_split", *FURTHER)
 _INHERITED = ("kind", "features", "label", "sample_weight", "columns")
 
 
@@ -33,7 +34,9 @@ class EvaluationBody(RowOptions):
     compile: CompileOptions = Field(default_factory=CompileOptions, description="Its loss and metrics.")
 
 
-def new_evaluation(body: object, version: PublishedVersion, records: Records, store: Store) -> NewJob:
+def new_evaluation(
+    body: object, version: PublishedVersion, records: Records, store: Store, allowed: Allowed = NOTHING
+) -> NewJob:
     """The row that this body asks for.
 
     Raises:
@@ -43,8 +46,8 @@ def new_evaluation(body: object, version: PublishedVersion, records: Records, st
     if not isinstance(body, Mapping):
         raise SpecRefusedError([Fault("", "expected an object with data")])
     trained = _trained(version, store)
-    full = _completed(body, trained, records)
-    dataset, faults = data_of(full, records.datasets)
+    full = _completed(body, trained, records, allowed)
+    source, faults = data_of(full, records.datasets, allowed)
     given = body.get("data")
     if isinstance(given, Mapping):
         faults += [
@@ -58,13 +61,14 @@ def new_evaluation(body: object, version: PublishedVersion, records: Records, st
         raise SpecRefusedError([*faults_of(error, full, EvaluationBody), *faults]) from error
     if faults:
         raise SpecRefusedError(faults)
-    dataset_id, digest = identity_of(asked.data, dataset)
+    found = {} if source is None else {"data": source.settled(records.datasets)}
+    dataset_id, digest = identity_of(asked.data, found.get("data"))
     return NewJob(
         kind=Kind.EVALUATE,
         spec={
             "model": version.model,
             "version": version.number,
-            "data": full["data"],
+            "data": pinned(full, found)["data"],
             "compile": full["compile"],
         },
         name=version.model,
@@ -72,6 +76,7 @@ def new_evaluation(body: object, version: PublishedVersion, records: Records, st
         labels=asked.labels,
         dataset_id=dataset_id,
         dataset_digest=digest,
+        datasets={use: dataset.id for use, dataset in found.items()},
         limits=asked.limits,
     )
 
@@ -86,7 +91,9 @@ def _trained(version: PublishedVersion, store: Store) -> dict[str, Any]:
     return spec
 
 
-def _completed(body: Mapping[str, Any], trained: Mapping[str, Any], records: Records) -> dict[str, Any]:
+def _completed(
+    body: Mapping[str, Any], trained: Mapping[str, Any], records: Records, allowed: Allowed
+) -> dict[str, Any]:
     """The body with what it leaves out: columns and batch size as in training, the file's own kind."""
     how = trained.get("compile", {})
     full = {"compile": how, **body}
@@ -97,9 +104,9 @@ def _completed(body: Mapping[str, Any], trained: Mapping[str, Any], records: Rec
         return full
     before = trained["data"]
     inherited = {name: before[name] for name in _INHERITED if name in before}
-    dataset, _ = data_of(body, records.datasets)
-    if dataset is not None and dataset.kind is not None:
-        inherited["kind"] = dataset.kind
+    source, _ = data_of(body, records.datasets, allowed)
+    if source is not None and source.recorded is not None and source.recorded.kind is not None:
+        inherited["kind"] = source.recorded.kind
     if "batch_size" in before.get("pipeline", {}):
         inherited["pipeline"] = {"batch_size": before["pipeline"]["batch_size"]}
     return {**full, "data": {**inherited, **data}}

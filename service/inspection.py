@@ -13,6 +13,7 @@ from service.jobs import Kind, Limits, NewJob
 from service.pointers import faults_of
 from service.records import Dataset, Records
 from service.submission import data_of, model_of, new_training_job
+from service.uris import NOTHING, Allowed
 from trainer.source import DataOptions
 from trainer.spec import Data, InspectSpec
 
@@ -23,13 +24,18 @@ class InspectBody(InspectSpec):
     data: Data | None = None
 
 
-def new_inspection(body: object, records: Records) -> NewJob:
+def new_inspection(body: object, records: Records, allowed: Allowed = NOTHING) -> NewJob:
     """The row that this body asks for, with the shapes of the inputs resolved.
 
     Raises:
         SpecRefusedError: with every error of the body, each with its JSON pointer.
     """
-    dataset, faults = data_of(body, records.datasets)
+    source, faults = data_of(body, records.datasets, allowed)
+    dataset = source.recorded if source is not None else None
+    if source is not None and dataset is None:
+        faults.append(
+            Fault("/data/uri", "not fetched yet: POST /v1/datasets with this uri first, or give inputs")
+        )
     body, model_faults = model_of(body, records)
     faults += model_faults
     try:
@@ -49,13 +55,13 @@ def new_inspection(body: object, records: Records) -> NewJob:
     return NewJob(kind=Kind.INSPECT, spec=spec)
 
 
-def new_validation(body: object, records: Records) -> NewJob:
+def new_validation(body: object, records: Records, allowed: Allowed = NOTHING) -> NewJob:
     """The row for a dry run of the training job that this body asks for.
 
     Raises:
         SpecRefusedError: as for the job itself.
     """
-    asked = new_training_job(body, records)
+    asked = new_training_job(body, records, allowed)
     # The dry run keeps to no limit of the job it is about, and publishes under no name.
     return replace(asked, kind=Kind.VALIDATE, name=None, priority=0, labels={}, limits=Limits())
 

@@ -26,8 +26,10 @@ class Kind(StrEnum):
 
     TRAIN = "train"
     """Fit, export, prove and publish one version."""
+    FETCH = "fetch"
+    """Bring what a URI names into the data root, or take the digest of what stays in place."""
     INGEST = "ingest"
-    """Read an upload once: its kind, schema and statistics."""
+    """Read a file once: its kind, schema and statistics."""
     EVALUATE = "evaluate"
     """Score a published version on a data set."""
     INSPECT = "inspect"
@@ -38,6 +40,8 @@ class Kind(StrEnum):
     @property
     def slot(self) -> SlotKind:
         """The kind of slot that can run it."""
+        if self is Kind.FETCH:
+            return SlotKind.FETCH
         return SlotKind.DEVICE if self in LISTED_KINDS else SlotKind.SHORT
 
 
@@ -52,6 +56,8 @@ class SlotKind(StrEnum):
     """Long work on a set of devices."""
     SHORT = "short"
     """Work of seconds on one CPU child, which never waits behind training."""
+    FETCH = "fetch"
+    """Minutes of waiting for a network or a disk, which short work never waits behind."""
 
 
 class Status(StrEnum):
@@ -183,6 +189,9 @@ class NewJob:
     labels: Mapping[str, str] = field(default_factory=dict)
     dataset_id: str | None = None
     dataset_digest: str | None = None
+    datasets: Mapping[str, str] = field(
+        default_factory=dict
+    )  # ids by use: all must be ready before it starts
     seed: int | None = None
     limits: Limits = field(default_factory=Limits)
     id: str = field(default_factory=lambda: new_id("job"))

@@ -1,7 +1,7 @@
 """The contract of a kind of work: what its child is told, what the child does, and how its success is kept.
 
 One file in `service/kinds/` a kind, named like the kind. The first half runs in the worker and the last too;
-the middle runs in a spawned child that knows no database and no HTTP.
+the middle runs in a spawned child that knows no database and nothing of the API.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ TABLE: dict[type[errors.ServiceError], Shape] = {
     errors.SpecRefusedError: Shape(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_spec"),
     errors.IllegalMoveError: Shape(HTTPStatus.CONFLICT, "illegal_move"),
     errors.NameTakenError: Shape(HTTPStatus.CONFLICT, "name_taken"),
+    errors.DatasetInUseError: Shape(HTTPStatus.CONFLICT, "dataset_in_use"),
     errors.IdempotencyConflictError: Shape(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_conflict"),
     errors.UploadTooLargeError: Shape(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "upload_too_large"),
     errors.UploadUnreadableError: Shape(HTTPStatus.BAD_REQUEST, "no_file"),

@@ -56,6 +56,7 @@ class Order:
     def write(self) -> Path:
         """Write the order into its attempt's folder."""
         path = Path(self.attempt_folder) / "order.json"
+        path.touch(mode=0o600)  # a URI in it may carry a password
         path.write_text(json.dumps(asdict(self)))
         return path
 

@@ -9,12 +9,24 @@ from urllib.parse import quote, unquote, urlsplit
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.uris import Allowed
+
 
 def _local_folder(url: str) -> str:
     scheme = urlsplit(url).scheme
     if scheme not in ("", "file"):
         raise ValueError(f"must be a folder or a file:// URL. Received: {url!r}")
     return url
+
+
+def _roots(text: str) -> str:
+    Allowed.of(text, "")
+    return text
+
+
+def _hosts(text: str) -> str:
+    Allowed.of("", text)
+    return text
 
 
 FolderUrl = Annotated[str, AfterValidator(_local_folder)]
@@ -51,7 +63,18 @@ class Settings(BaseSettings):
     lease_s: float = Field(12.0, ge=2, description="Seconds a worker may be silent before its job is taken.")
     grace_s: float = Field(5.0, ge=0, description="Seconds a child has to checkpoint and leave when told to.")
     reconcile_s: float = Field(2.0, gt=0, description="Seconds between two looks for lost bells and leases.")
-    max_upload_bytes: int = Field(2 * 1024**3, gt=0, description="Largest data set upload, in bytes.")
+    max_upload_bytes: int = Field(
+        2 * 1024**3, gt=0, description="Largest data set, uploaded or fetched, in bytes."
+    )
+    data_roots: Annotated[str, AfterValidator(_roots)] = Field(
+        "", description="Folders, apart by commas, whose files a job may name as file:///...; read in place."
+    )
+    data_hosts: Annotated[str, AfterValidator(_hosts)] = Field(
+        "",
+        description="Hosts, apart by commas, that data may be fetched from: data.example.org, "
+        "data.example.org:8443, inside.example.org=10.1.0.0/16, s3://bucket, gs://bucket.",
+    )
+    fetch_s: float = Field(3600.0, gt=0, description="Seconds that fetching a data set may take.")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @property
@@ -78,6 +101,11 @@ class Settings(BaseSettings):
     def data_root(self) -> Path:
         """Root folder of the uploaded data sets."""
         return _folder(self.data_url, self.home / "data")
+
+    @property
+    def allowed(self) -> Allowed:
+        """The places that data may be named in by URI."""
+        return Allowed.of(self.data_roots, self.data_hosts)
 
     @property
     def token_path(self) -> Path:

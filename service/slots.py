@@ -31,6 +31,11 @@ class Slot:
 SHORT = Slot("short", SlotKind.SHORT, {"CUDA_VISIBLE_DEVICES": ""})
 """The CPU child that every worker keeps for short work beside its device slots."""
 
+FETCH = Slot("fetch", SlotKind.FETCH, {"CUDA_VISIBLE_DEVICES": ""})
+"""The child that brings data from elsewhere, where the operator allows some place."""
+FOR_FETCHING = ("AWS_", "GOOGLE_", "FSSPEC_", "STORAGE_EMULATOR_HOST", "SSL_CERT_")
+"""What that child alone inherits of the worker's environment: endpoints, credentials, authorities."""
+
 _ONE = re.compile(r"(?P<cpu>cpu(\*(?P<cpus>[2-9]|[1-9]\d+))?)|(?P<gpus>gpu\d+(,gpu\d+)*)|(?P<tpu>tpu)")
 
 

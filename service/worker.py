@@ -13,7 +13,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +30,7 @@ from service.queue import Bell, celery_app, on_bell
 from service.records import ChildEvent, Records
 from service.served import announce
 from service.settings import Settings
-from service.slots import SHORT, Slot, parse_slots
+from service.slots import FETCH, FOR_FETCHING, SHORT, Slot, parse_slots
 from service.standby import Standby
 from service.supervisor import Supervisor
 from serving.errors import ServingError
@@ -51,7 +51,7 @@ class Worker:
         self._settings = settings
         self._bell = bell
         self._site = Site(settings, Records(settings.effective_database_url), Store(settings.store_root))
-        self._slots = tuple(_with_plugins(slot, settings) for slot in (*parse_slots(settings.slots), SHORT))
+        self._slots = tuple(_slots(settings))
         self._plugins: Mapping[str, Any] = {}
         self._standbys = [Standby(slot, warm=settings.standby) for slot in self._slots]
         self._wakes = [threading.Event() for _ in self._slots]
@@ -139,6 +139,8 @@ class Worker:
             return supervisor.run()
         finally:
             del self._supervised[index]
+            for wake in self._wakes:  # what it did may be what another waits for
+                wake.set()
 
     def _reconcile_forever(self) -> None:
         recovery = self._site.records.recovery
@@ -194,6 +196,15 @@ class Worker:
                 name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "onnxruntime")
             },
         }
+
+
+def _slots(settings: Settings) -> Iterator[Slot]:
+    """Every slot of a worker, and what the children of each inherit."""
+    for slot in (*parse_slots(settings.slots), SHORT):
+        yield _with_plugins(slot, settings)
+    if settings.allowed:
+        inherited = {name: value for name, value in os.environ.items() if name.startswith(FOR_FETCHING)}
+        yield replace(FETCH, environment={**FETCH.environment, **inherited})
 
 
 def _with_plugins(slot: Slot, settings: Settings) -> Slot:

@@ -22,7 +22,7 @@ __all__ = ["complete", "give_up", "mark", "prepare", "resume", "run", "warm_up"]
 def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     """Where the data and the version lie."""
     return {
-        **place_of(site.settings.data_root, job),
+        **place_of(site, job),
         "version_folder": str(site.store.folder(job.spec["model"], job.spec["version"])),
     }
 

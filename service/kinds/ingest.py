@@ -21,7 +21,7 @@ SCHEMA_FIELDS = ("name", "dtype", "shape")
 def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     """Where the upload lies, and what it was called."""
     return {
-        **place_of(site.settings.data_root, job),
+        **place_of(site, job),
         "filename": job.spec["filename"],
     }
 

@@ -43,7 +43,7 @@ LIBRARIES = ("tensorflow", "keras", "numpy", "onnx", "onnxruntime", "tf2onnx", "
 def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     """Where the data lies, and where the version is staged."""
     return {
-        **place_of(site.settings.data_root, job),
+        **place_of(site, job),
         "store_root": str(site.settings.store_root),
         **base_folder(job, site.store),
     }
@@ -63,6 +63,7 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     observer = _Observer(channel)
     base = base_of(order.details)
     trained = _train(spec, order, observer, base)
+    data_file_of(order.details, order.dataset_digest)  # data in place may have changed under it
     store = Store(Path(order.details["store_root"]))
     staging = store.stage(_model(order), order.job_id, order.token)
     artifacts = _export(spec, trained, staging, observer, channel)

@@ -20,7 +20,7 @@ __all__ = ["complete", "give_up", "mark", "prepare", "resume", "run", "warm_up"]
 
 def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     """Where the data lies, and the version that the model starts from."""
-    return {**place_of(site.settings.data_root, job), **base_folder(job, site.store)}
+    return {**place_of(site, job), **base_folder(job, site.store)}
 
 
 def warm_up() -> None:

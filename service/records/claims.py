@@ -19,7 +19,7 @@ from service.protocol import boot_clock
 from service.records.database import Database, Instant
 from service.records.history import append_event, record_status, sources_of
 from service.records.jobs import job_of
-from service.records.tables import events, jobs
+from service.records.tables import dataset_uses, datasets, events, jobs
 from service.records.telling import ChildEvent, store_told
 
 HELD = (Status.RUNNING.value, Status.CANCELLING.value)
@@ -54,7 +54,9 @@ class Claims:
             now = self._database.now(connection)
             best = (
                 select(jobs.c.id, jobs.c.token)
-                .where(jobs.c.slot == slot.value, jobs.c.status == Status.QUEUED.value, _may_start(now))
+                .where(
+                    jobs.c.slot == slot.value, jobs.c.status == Status.QUEUED.value, _may_start(now), ~UNREAD
+                )
                 .order_by(jobs.c.priority.desc(), jobs.c.seq)
                 .limit(1)
             )
@@ -269,6 +271,15 @@ def requeue(
         )
     )
     record_status(connection, row.id, Status.QUEUED, attempt=row.attempt, reason=reason)
+
+
+UNREAD = (
+    select(datasets.c.seq)
+    .join(dataset_uses, dataset_uses.c.dataset_id == datasets.c.id)
+    .where(dataset_uses.c.job_id == jobs.c.id, datasets.c.kind.is_(None))
+    .exists()
+)
+"""The condition that a data set of the job has not been read yet: it waits until then."""
 
 
 def _may_start(now: Instant) -> ColumnElement[bool]:

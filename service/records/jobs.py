@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, insert, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from service.errors import IdempotencyConflictError
+from service.errors import Fault, IdempotencyConflictError, SpecRefusedError
 from service.jobs import Event, EventKind, Job, Kind, NewJob, SlotKind, Status, Transition, digest_of
 from service.records.database import Database
 from service.records.history import begin, record_status
-from service.records.tables import curve_points, events, idempotency_keys, jobs, transitions
+from service.records.tables import (
+    curve_points,
+    dataset_uses,
+    datasets,
+    events,
+    idempotency_keys,
+    jobs,
+    transitions,
+)
 from service.records.together import Together
+from service.uris import place_of_uri
 
 _JOB_FIELDS = tuple(field.name for field in fields(Job))
 
@@ -311,10 +320,30 @@ def insert_job(connection: Connection, new: NewJob, database: Database) -> Job:
         "created_at": created_at,
         **_UNTOUCHED,
     }
+    if new.datasets:
+        _require_datasets(connection, new.datasets)
     seq = connection.execute(_INSERT, values).scalar_one()
+    if new.datasets:
+        uses = [{"job_id": new.id, "use": use, "dataset_id": id_} for use, id_ in new.datasets.items()]
+        connection.execute(insert(dataset_uses), uses)
     begin(connection, new.id, created_at)
     recorded: dict[str, Any] = {name: values.get(name) for name in _JOB_FIELDS}
     return Job(**recorded | {"seq": seq, "kind": new.kind, "status": Status.QUEUED})
+
+
+def _require_datasets(connection: Connection, used: Mapping[str, str]) -> None:
+    """See that they are still there, and keep others from deleting them until the transaction ends."""
+    wanted = set(used.values())
+    there = select(datasets.c.id).where(datasets.c.id.in_(wanted)).with_for_update(read=True)
+    gone = wanted - set(connection.execute(there).scalars())
+    if gone:
+        raise SpecRefusedError(
+            [
+                Fault(place_of_uri(use), f"data set {id_} has just been deleted")
+                for use, id_ in used.items()
+                if id_ in gone
+            ]
+        )
 
 
 _UNTOUCHED = {

@@ -13,8 +13,9 @@ from service.jobs import Status
 from service.records.claims import HELD, REQUEUED, requeue
 from service.records.database import Database, Instant
 from service.records.history import record_status
-from service.records.tables import jobs
+from service.records.tables import dataset_uses, datasets, jobs
 from service.records.telling import ChildEvent, store_told
+from service.uris import place_of_uri
 
 Untold = Callable[[str, int], Sequence[ChildEvent]]
 
@@ -26,7 +27,7 @@ class Recovery:
         self._database = database
 
     def recover(self, untold: Untold = lambda _job_id, _attempt: ()) -> None:
-        """Put back the jobs whose lease ran out, and end those that waited too long for their first slot.
+        """Put back jobs whose lease ran out; end those that waited too long for a slot, or in vain for data.
 
         `untold` finds what the child of an attempt kept and no record has; the attempt's supervisor died.
         """
@@ -48,6 +49,7 @@ class Recovery:
                 else:
                     requeue(connection, row, now, reason="its worker stopped answering")
         with self._database.write() as connection:
+            self._end_dataless(connection)
             self._end_overdue(connection, self._database.now(connection))
 
     def _lost(self) -> Sequence[Row[*tuple[Any, ...]]]:
@@ -75,6 +77,33 @@ class Recovery:
         with self._database.write() as connection:
             now = self._database.now(connection)
             connection.execute(update(jobs).where(jobs.c.id.in_(job_ids)).values(rung_at=now.seconds))
+
+    def _end_dataless(self, connection: Connection) -> None:
+        """End the jobs whose data set could not be fetched or read: none will come."""
+        ingest = jobs.alias("ingest")
+        ended = [status.value for status in Status if status.is_terminal and status is not Status.SUCCEEDED]
+        lost = connection.execute(
+            select(
+                jobs.c.id, jobs.c.attempt, dataset_uses.c.use, datasets.c.id.label("dataset"), ingest.c.error
+            )
+            .join(dataset_uses, dataset_uses.c.job_id == jobs.c.id)
+            .join(datasets, datasets.c.id == dataset_uses.c.dataset_id)
+            .join(ingest, ingest.c.id == datasets.c.ingest_id)
+            .where(
+                jobs.c.status == Status.QUEUED.value, datasets.c.kind.is_(None), ingest.c.status.in_(ended)
+            )
+            .order_by(jobs.c.seq)
+            .with_for_update(skip_locked=True, of=jobs)
+        ).all()
+        for row in {row.id: row for row in reversed(lost)}.values():
+            why = row.error or {"code": "data_unreachable", "detail": "its ingest was cancelled"}
+            error = {**why, "detail": f"data set {row.dataset} can't be used: {why['detail']}"}
+            error = {
+                "retryable": False,
+                **error,
+                "location": {**(why.get("location") or {}), "pointer": place_of_uri(row.use)},
+            }
+            _end(connection, row.id, row.attempt, Status.FAILED, error=error)
 
     def _end_overdue(self, connection: Connection, now: Instant) -> None:
         """A wait counts from the submission, and anew after a reboot of the host."""

@@ -128,16 +128,28 @@ datasets = Table(
     Column("seq", Integer, primary_key=True, autoincrement=True),
     Column("id", String(40), nullable=False, unique=True),
     Column("name", String(64), unique=True),
-    Column("digest", String(71), nullable=False),
-    Column("size_bytes", BigInteger, nullable=False),
+    Column("uri", String(2000)),  # where it comes from, secrets included; null for an upload
+    Column("digest", String(71)),  # null until it was fetched; from then on the same
+    Column("size_bytes", BigInteger),
+    Column("fingerprint", String(64)),  # of what is read in place; null where the data root has a copy
     Column("filename", String(255), nullable=False),
     Column("kind", String(24)),  # the source that reads it; null until ingest has found it
     Column("schema", JSON),
     Column("statistics", JSON),
     Column("anomalies", JSON),
-    Column("ingest_id", String(40)),  # the row that reads it: until then, its status is the data set's
+    Column("ingest_id", String(40)),  # the row that fetches or reads it: until then, its status is this one's
     Column("created_at", Float, nullable=False),
+    Index("ix_datasets_digest", "digest"),
     sqlite_autoincrement=True,
+)
+
+dataset_uses = Table(
+    "dataset_uses",
+    metadata,
+    Column("job_id", String(40), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("use", String(16), primary_key=True),  # data, validation or test
+    Column("dataset_id", String(40), nullable=False),
+    Index("ix_dataset_uses_dataset_id", "dataset_id"),
 )
 
 models = Table(

@@ -18,6 +18,7 @@ from service.inspection import new_inspection, new_validation
 from service.jobs import Job, NewJob, Status
 from service.problems import reads, responses
 from service.records import Records
+from service.uris import Allowed
 
 router = APIRouter(tags=["dry runs"])
 WAIT_S = 30.0
@@ -59,7 +60,7 @@ async def validate_job(request: Request, response: Response, here: Here) -> dict
 
 
 async def _answered(
-    raw: bytes, new: Callable[[object, Records], NewJob], response: Response, here: Context
+    raw: bytes, new: Callable[[object, Records, Allowed], NewJob], response: Response, here: Context
 ) -> dict[str, Any]:
     """Submit a short row and wait for its result; 202 and where to look after a while."""
     job = await asyncio.to_thread(_submit, here, raw, new)
@@ -77,8 +78,8 @@ async def _answered(
     return job_body(job, [], None).model_dump()
 
 
-def _submit(here: Context, raw: bytes, new: Callable[[object, Records], NewJob]) -> Job:
-    job, _place = here.records.jobs.submit(new(read_document(raw), here.records))
+def _submit(here: Context, raw: bytes, new: Callable[[object, Records, Allowed], NewJob]) -> Job:
+    job, _place = here.records.jobs.submit(new(read_document(raw), here.records, here.settings.allowed))
     here.ringer.ask(job.id)
     return job
 

@@ -23,7 +23,17 @@ from service.errors import (
     NotFoundError,
     SpecRefusedError,
 )
-from service.jobs import LABEL_KEY, LABEL_VALUE, LISTED_KINDS, MODEL_NAME, Job, Kind, Status, Transition
+from service.jobs import (
+    LABEL_KEY,
+    LABEL_VALUE,
+    LISTED_KINDS,
+    MODEL_NAME,
+    Job,
+    Kind,
+    NewJob,
+    Status,
+    Transition,
+)
 from service.problems import reads, responses
 from service.records import JobFilter
 from service.routes.addresses import JobId
@@ -62,9 +72,13 @@ async def submit(
 def _submit(here: Context, raw: bytes, idempotency_key: str | None) -> JobBody:
     if idempotency_key is not None:
         return _submit_once(here, raw, idempotency_key)
-    job, place = here.records.jobs.submit(new_training_job(read_document(raw), here.records))
+    job, place = here.records.jobs.submit(_new(here, raw))
     here.ringer.ask(job.id)
     return job_body(job, [Transition(Status.QUEUED, 0, "", job.created_at)], place)
+
+
+def _new(here: Context, raw: bytes) -> NewJob:
+    return new_training_job(read_document(raw), here.records, here.settings.allowed)
 
 
 def _submit_once(here: Context, raw: bytes, idempotency_key: str) -> JobBody:
@@ -72,7 +86,7 @@ def _submit_once(here: Context, raw: bytes, idempotency_key: str) -> JobBody:
     # A repeat is answered whatever has become of its data set since.
     job = here.records.jobs.repeated(idempotency_key, digest)
     if job is None:
-        new = new_training_job(read_document(raw), here.records)
+        new = _new(here, raw)
         job = here.records.jobs.create(new, idempotency_key=idempotency_key, body_digest=digest)
         here.ringer.ask(job.id)
     try:

@@ -126,7 +126,7 @@ async def evaluate_version(
 
 def _evaluate(here: Context, model: str, number: int, raw: bytes) -> JobBody:
     version = _found(here, model, number)
-    new = new_evaluation(read_document(raw), version, here.records, here.store)
+    new = new_evaluation(read_document(raw), version, here.records, here.store, here.settings.allowed)
     job, place = here.records.jobs.submit(new)
     here.ringer.ask(job.id)
     return job_body(job, [Transition(Status.QUEUED, 0, "", job.created_at)], place)

@@ -15,7 +15,12 @@ from service.processes import Addresses, process_table, redis_flags, serving_fla
 from service.settings import Settings
 from tests.deploy.conftest import ROOT
 
-COMPOSE_FILES = ["docker-compose.yml", "deploy/gpu.compose.yml", "deploy/tpu.compose.yml"]
+COMPOSE_FILES = [
+    "docker-compose.yml",
+    "deploy/gpu.compose.yml",
+    "deploy/tpu.compose.yml",
+    "deploy/data.compose.yml",
+]
 OURS = ["init", "api", "worker"]
 INSIDE = PurePosixPath("/var/lib/fitserve")
 
