@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trainer.arrays import ArrayFile
 from trainer.samples import Samples
@@ -36,13 +38,9 @@ class InMemory:
 
     def add(self, piece: Samples) -> None:
         """Copy the rows to their place."""
-        self.put(piece, len(piece))
-
-    def put(self, piece: Samples, rows: int) -> None:
-        """Copy what a piece of so many rows has."""
         if self._whole is None:
-            self._whole = _empty(piece, self._rows)
-        place = slice(self._done, self._done + rows)
+            self._whole = _like(piece, self._empty)
+        place = slice(self._done, self._done + len(piece))
         for kept, given in _pairs(self._whole, piece):
             kept[place] = given
         self._done = place.stop
@@ -51,32 +49,39 @@ class InMemory:
         """Give the arrays."""
         return self._whole
 
+    def _empty(self, like: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        return np.empty((self._rows, *like.shape[1:]), like.dtype)
+
 
 class OnDisk:
-    """Keeps the features in one file an input, row after row; targets and weights stay in memory."""
+    """Keeps rows in one file an input, target or weight, row after row."""
 
     def __init__(self, rows: int, folder: Path) -> None:
         """Begin with an empty folder."""
         self._rows, self._folder = rows, folder
-        self._rest = InMemory(rows)
-        self._files: dict[str, ArrayFile] = {}
+        self._whole: Samples | None = None
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
 
     def add(self, piece: Samples) -> None:
         """Append the rows to the files."""
-        for number, (name, array) in enumerate(piece.features.items()):
-            if name not in self._files:
+        if self._whole is None:
+            numbers = itertools.count()
+
+            def file(array: np.ndarray) -> ArrayFile:
                 shape = (self._rows, *array.shape[1:])
-                self._files[name] = ArrayFile(self._folder / f"{number}.rows", array.dtype, shape)
-            with self._files[name].path.open("ab") as file:
-                array.tofile(file)
-        self._rest.put(replace(piece, features={}), len(piece))
+                return ArrayFile(self._folder / f"{next(numbers)}.rows", array.dtype, shape)
+
+            self._whole = _like(piece, file)
+        for kept, given in _pairs(self._whole, piece):
+            with kept.path.open("ab") as into:
+                given.tofile(into)
 
     def whole(self) -> Samples | None:
-        """Give the rows, their features in files."""
-        rest = self._rest.whole()
-        return None if rest is None else replace(rest, features=self._files)
+        """Give the files."""
+        return self._whole
 
 
 def keeper(rows: int, folder: Path | None) -> Keeper:
@@ -89,23 +94,19 @@ def fits(row_bytes: int, rows: int, memory_bytes: int | None) -> bool:
     return memory_bytes is None or row_bytes * rows <= memory_bytes * SHARE_OF_MEMORY
 
 
-def _empty(like: Samples, rows: int) -> Samples:
-    import numpy as np
-
-    def made(array: np.ndarray) -> np.ndarray:
-        return np.empty((rows, *array.shape[1:]), array.dtype)
-
+def _like(piece: Samples, made: Callable[[np.ndarray], Any]) -> Samples:
+    """Return rows of the form of these, each array made anew."""
     return replace(
-        like,
-        features={name: made(array) for name, array in like.features.items()},
-        targets={name: made(array) for name, array in like.targets.items()},
-        weights=None if like.weights is None else made(like.weights),
+        piece,
+        features={name: made(array) for name, array in piece.features.items()},
+        targets={name: made(array) for name, array in piece.targets.items()},
+        weights=None if piece.weights is None else made(piece.weights),
     )
 
 
-def _pairs(whole: Samples, piece: Samples) -> list[tuple[np.ndarray, np.ndarray]]:
-    pairs = [(kept, piece.features[name]) for name, kept in whole.features.items()]
-    pairs += [(kept, piece.targets[name]) for name, kept in whole.targets.items()]
+def _pairs(whole: Samples, piece: Samples) -> Iterator[tuple[Any, np.ndarray]]:
+    """Yield each array of the whole with that of the piece."""
+    yield from ((kept, piece.features[name]) for name, kept in whole.features.items())
+    yield from ((kept, piece.targets[name]) for name, kept in whole.targets.items())
     if whole.weights is not None and piece.weights is not None:
-        pairs.append((whole.weights, piece.weights))
-    return pairs
+        yield whole.weights, piece.weights

@@ -120,7 +120,7 @@ class _Loading:
         """Prepare all rows, and keep each part."""
         import numpy as np
 
-        rows = np.bincount(self._parts, minlength=len(PARTS)).tolist()
+        rows = [int(np.count_nonzero(self._parts == number)) for number in range(len(PARTS))]
         where = folder if kept == "disk" else None
         keepers = [keeper(count, where and where / part) for part, count in zip(PARTS, rows, strict=True)]
         for first_row, chunk, here in self._chunks(self._names):

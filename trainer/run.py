@@ -106,7 +106,7 @@ class Run:
         self._kept = self._make_callbacks(workdir, start)
         self._last_weights: list[np.ndarray] = []
         self._built = False
-        self._class_weight = class_weights(spec.fit.class_weight, splits.train.targets)
+        self._class_weight = class_weights(spec.fit.class_weight, splits.train)
         self._pace = Pace(
             spec.compile.steps_per_execution if not spec.compile.run_eagerly else 1,
             model=model,

@@ -23,12 +23,13 @@ class Samples:
     """Rows: input name to (rows, ...), target name to (rows, ...), and how much each counts, (rows,).
 
     Where `unprepared` is given, the features are a request's columns, which it has still to make into inputs.
-    Features may lie in files; targets and weights are in memory.
+    All arrays are in memory, or all in files.
     """
 
-    features: Mapping[str, Any]  # arrays, in memory or in files
-    targets: Mapping[str, np.ndarray]
-    weights: np.ndarray | None = None
+    # Any: arrays, or files of them.
+    features: Mapping[str, Any]
+    targets: Mapping[str, Any]
+    weights: Any = None
     unprepared: Preprocessing | None = None
 
     def __len__(self) -> int:
@@ -42,13 +43,14 @@ class Samples:
 
     @property
     def stored(self) -> bool:
-        """Whether the features lie in files."""
+        """Whether the rows lie in files."""
         return any(isinstance(array, ArrayFile) for array in self.features.values())
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row's features as they are kept."""
-        return sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in self.features.values())
+        """Bytes of one row as it is kept."""
+        arrays = [*self.features.values(), *self.targets.values()]
+        return sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays)
 
     def take(self, rows: np.ndarray | slice) -> Samples:
         """Return these rows only, in memory."""
@@ -58,6 +60,10 @@ class Samples:
             targets={name: array[rows] for name, array in self.targets.items()},
             weights=None if self.weights is None else self.weights[rows],
         )
+
+    def whole_targets(self) -> dict[str, np.ndarray]:
+        """Return all targets, in memory."""
+        return {name: array[:] for name, array in self.targets.items()}
 
     def ready(self) -> Samples:
         """Return the rows, in memory and prepared."""

@@ -98,7 +98,7 @@ def _whole(splits: Splits) -> dict[str, Any]:
     import numpy as np
 
     parts = [part for _, part in splits.by_use() if part is not None]
-    return {name: np.concatenate([part.targets[name] for part in parts]) for name in splits.train.targets}
+    return {name: np.concatenate([part.targets[name][:] for part in parts]) for name in splits.train.targets}
 
 
 def _counts(splits: Splits) -> dict[str, int]:

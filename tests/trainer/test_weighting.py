@@ -13,23 +13,28 @@ from tests.trainer.compare import same_weights
 from trainer import errors
 from trainer.fit import Trained, fit
 from trainer.loading import load
+from trainer.samples import Samples
 from trainer.source import DataFile, sources
 from trainer.spec import TrainSpec
 from trainer.targets import weights_of
 from trainer.weighting import class_weights
 
 
+def rows(**targets) -> Samples:
+    return Samples({"x": np.zeros((2, 1))}, targets)
+
+
 def test_balanced_classes_count_alike() -> None:
     label = np.array([0, 0, 0, 0, 0, 0, 2, 2])
-    weights = class_weights("balanced", {"label": label})
+    weights = class_weights("balanced", rows(label=label))
     assert weights == {0: pytest.approx(8 / 12), 2: pytest.approx(2.0)}
     assert sum(weights[int(each)] for each in label) == pytest.approx(8)
-    assert class_weights("balanced", {"label": np.eye(3)[label]}) == weights
+    assert class_weights("balanced", rows(label=np.eye(3)[label])) == weights
 
 
 def test_weights_that_are_given_are_taken() -> None:
-    assert class_weights({0: 1.0, 1: 10.0}, {"label": np.array([0, 1])}) == {0: 1.0, 1: 10.0}
-    assert class_weights(None, {"a": np.array([0]), "b": np.array([0])}) is None
+    assert class_weights({0: 1.0, 1: 10.0}, rows(label=np.array([0, 1]))) == {0: 1.0, 1: 10.0}
+    assert class_weights(None, rows(a=np.array([0]), b=np.array([0]))) is None
 
 
 @pytest.mark.parametrize(
@@ -42,7 +47,7 @@ def test_weights_that_are_given_are_taken() -> None:
 )
 def test_what_has_no_classes_can_not_be_balanced(targets: dict[str, np.ndarray], said: str) -> None:
     with pytest.raises(errors.SpecUnbuildableError, match=said):
-        class_weights("balanced", targets)
+        class_weights("balanced", rows(**targets))
 
 
 def test_a_weight_is_one_number_that_is_not_negative() -> None:
