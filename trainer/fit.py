@@ -65,6 +65,8 @@ def fit(
         published=base.fitted if base else None,
         memory_bytes=memory_bytes,
     )
+    for anomaly in splits.anomalies:
+        observer.note(f"looks wrong in the data: {anomaly}")
     if memory_bytes is not None:
         refuse_beyond(memory_bytes, spec, splits.train.shapes, base)
     _sow(seed, deterministic=spec.seed is not None)

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.anomalies import anomalies
 from trainer.errors import InvalidDataError
 from trainer.fitted import Fitted, Kept
 from trainer.keeping import fits, keeper
 from trainer.preprocessing import Column, Preprocessing
+from trainer.profile import Anomaly
 from trainer.samples import Samples, Splits
 from trainer.source import DataFile, DataOptions, digest_of, open_table
 from trainer.splitting import assign
@@ -49,6 +51,7 @@ def load(
     """
     loading = _Loading(data, open_table(data, file), seed)
     remembered = None if folder is None else Fitted.read(folder / _FITTED)
+    found = () if remembered is not None else loading.anomalies()  # a run that goes on has told of them
     loading.fit(remembered or published)
     if remembered is None:
         remembered = loading.fitted(memory_bytes, may_write=folder is not None)
@@ -65,6 +68,7 @@ def load(
         remembered,
         loading.requests,
         remembered.buffer_bytes if remembered.kept == "disk" else None,
+        found,
     )
 
 
@@ -80,6 +84,10 @@ class _Loading:
         check_columns(table, self._names)
         self.requests: dict[str, Chunk] = {}
         self._parts = _shared_out(data, table, self._features, self._labels, seed)
+
+    def anomalies(self) -> tuple[Anomaly, ...]:
+        """Tell what looks wrong."""
+        return tuple(anomalies(self._data, self._table, self._parts))
 
     def fit(self, known: Fitted | None) -> None:
         """Learn from the training rows, or take what is known."""

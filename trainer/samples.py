@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from trainer.fitted import Fitted
     from trainer.preprocessing import Preprocessing
+    from trainer.profile import Anomaly
     from trainer.table import Chunk
 
 
@@ -105,7 +106,7 @@ class Splits:
 
     `fitted` is what was learnt of the columns, `requests` the first rows of each part by its name, as a
     request would send them. `buffer_bytes` says how much of rows on disk is shuffled together, None of rows
-    in memory.
+    in memory. `anomalies` are told before anything is trained.
     """
 
     train: Samples
@@ -116,6 +117,7 @@ class Splits:
     fitted: Fitted | None = None
     requests: Mapping[str, Chunk] = field(default_factory=dict)
     buffer_bytes: int | None = None
+    anomalies: tuple[Anomaly, ...] = ()
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of the data: enough to know them again."""

@@ -14,9 +14,10 @@ from trainer.fitting import Finding, class_weight_findings, index_findings, loss
 from trainer.inspecting import Sketch, describe, sketch
 from trainer.loading import load
 from trainer.memory import shown, too_large
+from trainer.profile import Anomaly
 from trainer.rows import check_targets, named_as
 from trainer.samples import Splits
-from trainer.source import DataFile
+from trainer.source import DataFile, DataOptions
 
 if TYPE_CHECKING:
     from trainer.spec import TrainSpec
@@ -40,12 +41,18 @@ def validate(
     splits, model = None, None
     try:
         splits = load(spec.data, DataFile.of(data_file), seed, published=base.fitted if base else None)
+        findings += [_warning(anomaly, spec.data) for anomaly in splits.anomalies]
     except TrainerError as error:
         findings.append(_finding(error, "/data"))
     try:
         with explained():
             rows = None if splits is None else splits.train.shapes
-            model = sketch(spec.model, rows, how=None if findings else spec.compile, base=base)
+            model = sketch(
+                spec.model,
+                rows,
+                how=None if any(each.fatal for each in findings) else spec.compile,
+                base=base,
+            )
     except TrainerError as error:
         findings.append(_finding(error, "/model"))
     described = None if model is None else describe(model, spec.data.pipeline.batch_size)
@@ -108,6 +115,18 @@ def _counts(splits: Splits) -> dict[str, int]:
 def _finding(error: TrainerError, pointer: str = "") -> Finding:
     where = str((error.location or {}).get("pointer", pointer))
     return Finding(where, error.detail)
+
+
+def _warning(anomaly: Anomaly, data: DataOptions) -> Finding:
+    """What looks wrong in the data, at the column as the spec names it, or at its split."""
+    name = anomaly.column
+    if name is None:
+        place = "split" if data.split is not None else "validation_split"
+    elif name in data.columns:
+        place = f"columns/{name.replace('~', '~0').replace('/', '~1')}"
+    else:
+        place = "label" if any(name in columns for columns in data.targets.values()) else "features"
+    return Finding(f"/data/{place}", str(anomaly), fatal=False)
 
 
 def _said(finding: Finding) -> dict[str, str]:

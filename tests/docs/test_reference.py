@@ -16,6 +16,7 @@ from serving.flags import Flags
 from tests.docs.blocks import PAGES, ROOT
 from trainer.callback import callbacks
 from trainer.errors import Halted, TrainerError
+from trainer.profile import AnomalyCode
 from trainer.source import sources
 
 DOCS = ROOT / "docs"
@@ -24,9 +25,9 @@ OPERATIONS, HTTP_API, SERVING, JOB_SPEC = (
 )
 
 
-def first_cells(text: str, heading: str) -> list[str]:
+def first_cells(text: str, heading: str, level: str = "##") -> list[str]:
     """The first cells of the first table after a heading, its own head left out."""
-    _, _, section = text.partition(f"\n## {heading}\n")
+    _, _, section = text.partition(f"\n{level} {heading}\n")
     assert section, heading
     table = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)
     assert table, heading
@@ -97,6 +98,10 @@ def test_the_spec_page_names_every_source_callback_and_format() -> None:
 
     for name in (*sources(), *callbacks(), *formats()):
         assert f"`{name}`" in JOB_SPEC or f"`{name}(" in JOB_SPEC, name
+
+
+def test_the_spec_page_lists_every_anomaly() -> None:
+    assert words(first_cells(JOB_SPEC, "What looks wrong", "####")) == [code.value for code in AnomalyCode]
 
 
 def below(kind: type[TrainerError]) -> set[type[TrainerError]]:

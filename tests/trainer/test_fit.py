@@ -149,3 +149,18 @@ def test_an_attempts_answers_are_plain_data(run, images_body):
     images_body["fit"]["epochs"] = 1
     trained = run(images_body)
     assert json.loads(json.dumps([trained.metrics, trained.history])) == [trained.metrics, trained.history]
+
+
+def test_what_looks_wrong_in_the_data_is_noted_before_training(images_body, recorder, tmp_path):
+    from trainer.spec import TrainSpec
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 8, 8, 1)).astype(np.float32)
+    np.savez(tmp_path / "twice.npz", x=np.concatenate([x, x]), y=np.arange(80) % 2)
+    images_body["data"] |= {"split": None, "validation_split": 0.25}
+    observer = recorder()
+    spec = TrainSpec.model_validate(images_body)
+    fit(spec, data_file=tmp_path / "twice.npz", workdir=tmp_path / "work", seed=7, observer=observer)
+    assert observer.notes[0] == (
+        "looks wrong in the data: row 61: 20 of 20 validation rows have a training row's features"
+    )

@@ -160,3 +160,31 @@ def test_training_refuses_it_without_taking_the_memory(run, images_body):
     with pytest.raises(OutOfMemoryError, match="are there") as caught:
         run(images_body, memory_bytes=1 << 30)
     assert caught.value.location == {"pointer": "/model"}
+
+
+def test_what_looks_wrong_in_the_data_is_a_warning_at_its_place(tmp_path):
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 2, 60)
+    rows = [
+        f"{a},{label},{b},{label}"
+        for a, b, label in zip(rng.normal(size=60), rng.normal(size=60), y, strict=True)
+    ]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,k/1,b,y", *rows, *rows[:30]]))
+    document = {
+        "model": {"kind": "sequential", "layers": [dense(1, "sigmoid")]},
+        "data": {
+            "kind": "csv",
+            "uri": "dataset://rows",
+            "features": ["a", "k/1", "b"],
+            "label": "y",
+            "columns": {"k/1": {"kind": "number"}},
+            "validation_split": 0.2,
+        },
+        "compile": {"optimizer": "adam", "loss": "binary_crossentropy"},
+    }
+    answer = validate(TrainSpec.model_validate(document), data_file=tmp_path / "rows.csv", seed=1)
+    assert answer["faults"] == []
+    assert [(warning["pointer"], warning["detail"]) for warning in answer["warnings"]] == [
+        ("/data/columns/k~11", "column 'k/1': is one-to-one with the label 'y'"),
+        ("/data/validation_split", "row 73: 18 of 18 validation rows have a training row's features"),
+    ]

@@ -88,4 +88,4 @@ def test_a_profile_tells_shapes_statistics_and_anomalies(tmp_path):
         5.0,
     )
     assert (y.distinct, y.mean) == (1, 3.0)
-    assert [(anomaly.column, anomaly.row) for anomaly in profile.anomalies] == [("x", 2)]
+    assert [(anomaly.column, anomaly.row) for anomaly in profile.anomalies] == [("x", 2), ("y", None)]
