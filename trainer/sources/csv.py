@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -55,10 +56,7 @@ def open_table(options: Options | None, file: DataFile) -> Table:
         with unpacked(file.path, file.conversions) as plain:
             _convert(plain, target, separator)
 
-    table = FrameTable(kept_once(target, convert))
-    if table.rows == 0:
-        raise InvalidDataError("the file has a header and no rows")
-    return table
+    return FrameTable(kept_once(target, convert))
 
 
 def _convert(source: Path, target: Path, separator: str) -> None:
@@ -77,7 +75,10 @@ def _convert(source: Path, target: Path, separator: str) -> None:
         )
         cells = [_Cells(name) for name in names]
         blank = pl.all_horizontal(pl.all() == "")
-        seen = _answers(scan, [each.answers() for each in cells], blank.any())
+        blanks = {"/some blank": blank.any(), "/all blank": blank.all()}
+        seen = _answers(scan, [each.answers() for each in cells], blanks)
+        if seen["/all blank"]:
+            raise InvalidDataError("the file has a header and no rows")
         if seen[f"{names[-1]}/empty"]:
             # polars takes a row that ends early for one that ends with empty cells.
             _refuse_ragged(source, separator)
@@ -85,7 +86,7 @@ def _convert(source: Path, target: Path, separator: str) -> None:
         texts = [each.stripped() for each in cells if seen[f"{each.name}/number"]]
         seen |= _answers(scan, [each.answers() for each in texts])
         bare = {each.name: each for each in texts}
-        rows = scan.filter(~blank) if seen[""] else scan
+        rows = scan.filter(~blank) if seen["/some blank"] else scan
         typed = rows.select(bare.get(each.name, each).typed(seen) for each in cells)
         typed.sink_parquet(target, compression="lz4", maintain_order=True, engine="streaming")
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
@@ -95,14 +96,13 @@ def _convert(source: Path, target: Path, separator: str) -> None:
 
 
 def _answers(
-    scan: pl.LazyFrame, questions: list[list[pl.Expr]], blank: pl.Expr | None = None
+    scan: pl.LazyFrame, questions: list[list[pl.Expr]], named: Mapping[str, pl.Expr] | None = None
 ) -> dict[str, bool]:
-    """Return the answers by their names, that on blank rows as ""."""
+    """Return the answers by their names."""
     asked = [question for each in questions for question in each]
+    asked += [question.alias(name) for name, question in (named or {}).items()]
     if not asked:
         return {}
-    if blank is not None:
-        asked.append(blank.alias(""))
     found: dict[str, bool] = scan.select(asked).collect(engine="streaming").row(0, named=True)
     return found
 
