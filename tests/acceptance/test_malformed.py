@@ -13,7 +13,7 @@ from tests.trainer.sources.malformed import MALFORMED, Malformed, matches
 
 
 def conversions(stack: RunningStack) -> set[Path]:
-    return set(stack.home.rglob(".conversions/*"))
+    return set(stack.home.rglob(".conversions/*/*"))
 
 
 @pytest.mark.parametrize("malformed", MALFORMED.values(), ids=list(MALFORMED))

@@ -112,7 +112,7 @@ def main() -> None:
     observer = Noting()
     trained = fit(
         spec,
-        data_file=Path(order["data_file"]),
+        data_file=order["data_file"] and Path(order["data_file"]),
         workdir=Path(order["workdir"]),
         seed=spec.seed or 0,
         observer=observer,

@@ -15,11 +15,11 @@ CHECKPOINT_EVERY = 7
 
 @dataclass(frozen=True)
 class Case:
-    """A model's spec, its data file, the batches of one of its epochs, and the CPU devices it has."""
+    """A model's spec, its data file if any, the batches of one of its epochs, and the CPU devices it has."""
 
     name: str
     spec: dict[str, Any]
-    data_file: Path
+    data_file: Path | None
     steps: int
     cpus: int = 1
 

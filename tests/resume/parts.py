@@ -1,4 +1,4 @@
-"""A small case for every callback, sample plugin, precision and strategy, each with state of its own."""
+"""A small case for every callback, sample plugin, precision, strategy and source of data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from tests.resume.cases import Case
+from tests.trainer.sources.written import write
 from trainer.callback import callbacks
+from trainer.source import sources
 
 ROWS, STEPS, EPOCHS = 120, 6, 5
 CALLBACKS: dict[str, dict[str, Any]] = {
@@ -42,7 +44,7 @@ PLUGINS: dict[str, dict[str, Any]] = {
 
 
 def parts(folder: Path) -> dict[str, Case]:
-    """Write the rows into `folder`; the cases by name."""
+    """Write the rows into `folder`; the cases by name, those of sources by `source:` and their kind."""
     rng = np.random.default_rng(5)
     x = rng.normal(size=(ROWS, 6)).astype(np.float32)
     columns = {"user": rng.integers(0, 5, ROWS), "item": rng.integers(0, 7, ROWS)}
@@ -52,6 +54,7 @@ def parts(folder: Path) -> dict[str, Case]:
     found |= {name: _plugin(name, section, file) for name, section in PLUGINS.items()}
     for precision in ("mixed_float16", "mixed_bfloat16"):
         found[precision] = Case(precision, _spec(resources={"precision": precision}), file, STEPS)
+    found |= {f"source:{kind}": _source(kind, folder) for kind in sources()}
     mirrored = _spec(resources={"strategy": "mirrored"})
     return found | {"mirrored": Case("mirrored", mirrored, file, STEPS, cpus=2)}
 
@@ -100,3 +103,18 @@ def _plugin(name: str, section: dict[str, Any], file: Path) -> Case:
     if "compile" in section:
         spec["compile"] = section["compile"]
     return Case(name, spec, file, STEPS)
+
+
+def _source(kind: str, folder: Path) -> Case:
+    written = write(kind, folder, ROWS)
+    spec = _spec()
+    spec["data"] = {
+        "kind": kind,
+        **({} if written.file is None else {"uri": f"dataset://{kind}"}),
+        **written.data,
+        "split": {"fractions": [0.8, 0.2]},
+        "pipeline": {"batch_size": 16},
+    }
+    if kind == "image_folder":
+        spec["model"]["layers"][:0] = [_layer("Rescaling", scale=1 / 255), _layer("Flatten")]
+    return Case(f"source:{kind}", spec, written.file, STEPS)

@@ -102,7 +102,7 @@ def run(case: Case, folder: Path, kills: Sequence[Kill] = ()) -> Outcome:
         result = folder / f"result-{number}.json"
         order = {
             "spec": case.spec,
-            "data_file": str(case.data_file),
+            "data_file": case.data_file and str(case.data_file),
             "steps": case.steps,
             "cpus": case.cpus,
             "workdir": str(folder / "work"),
