@@ -147,7 +147,10 @@ class Source(Protocol):
 
     @staticmethod
     def detect(head: bytes, filename: str) -> bool:
-        """Say whether a file that begins so (up to 4096 bytes) and is called so is of this kind."""
+        """Say whether a file that begins so (up to 4096 bytes) and is called so is of this kind.
+
+        A folder has no beginning, and / at the end of its name.
+        """
 
     @staticmethod
     def open_table(options: Any, file: Any) -> Table:  # noqa: ANN401
@@ -168,13 +171,16 @@ def sources() -> dict[str, Source]:
 
 
 def detect(path: Path, filename: str) -> str:
-    """Return the kind of a file from its first bytes and its name.
+    """Return the kind of a file from its first bytes and its name, or of a folder.
 
     Raises:
         InvalidDataError: it is of no known kind.
     """
-    with path.open("rb") as file:
-        head = file.read(4096)
+    if path.is_dir():
+        head, filename = b"", f"{filename.rstrip('/')}/"
+    else:
+        with path.open("rb") as file:
+            head = file.read(4096)
     for kind, source in sources().items():
         if source.detect(head, filename):
             return kind

@@ -29,7 +29,7 @@ BATCH_BYTES = 32 << 20
 
 
 class Options(FileOptions):
-    """A zip archive with one folder a class, each of JPEG, PNG, BMP or GIF files.
+    """A zip archive, or a folder, with one folder a class, each of JPEG, PNG, BMP or GIF files.
 
     Column `image` is the encoded file, `label` the name of its folder. Rows are in the order of the classes'
     names, then of the files'. Folders around those of the classes are passed through, other files passed
@@ -62,7 +62,9 @@ class _Image:
 
 
 def detect(head: bytes, filename: str) -> bool:
-    """Say whether this is a zip archive that isn't one of arrays."""
+    """Say whether this is a folder, or a zip archive that isn't one of arrays."""
+    if filename.endswith("/"):
+        return True
     first = first_member(head)
     return first is not None and not first.endswith(".npy") and not filename.lower().endswith(".npz")
 

@@ -58,6 +58,7 @@ def test_a_folder_is_read_as_its_archive(tmp_path):
         path = tmp_path / "pets" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+    assert detect(tmp_path / "pets", "pets") == "image_folder"
     assert rows(DataFile.of(tmp_path / "pets")) == [(FILES[name], label) for name, label in ORDER]
 
 
