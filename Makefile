@@ -82,9 +82,9 @@ protos: install ## Write the client's protobuf modules anew.
 
 lock: ## Resolve the lock files again (writes deploy/locks).
 	test -x $(UV) || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
-	$(COMPILE) --extra embedded --group dev -o $(LOCKS)/dev.txt
+	$(COMPILE) --extra embedded --extra cloud --group dev -o $(LOCKS)/dev.txt
 	$(COMPILE) -c $(LOCKS)/dev.txt -o $(LOCKS)/api.txt
-	$(COMPILE) -c $(LOCKS)/dev.txt --extra worker -o $(LOCKS)/worker.txt
+	$(COMPILE) -c $(LOCKS)/dev.txt --extra worker --extra cloud -o $(LOCKS)/worker.txt
 	deploy/accelerators/lock.sh
 	grep -A1000 '^uv==' $(LOCKS)/dev.txt | awk 'NR==1 || /^ +--hash/ {print; next} {exit}' > $(LOCKS)/bootstrap.txt
 
