@@ -23,6 +23,7 @@ from fitserve.transport import Transport
 LONG_POLL_S = 30.0  # the longest the server holds an answer back
 PAGE_SIZE = 100
 UPLOAD_TIMEOUT_S = 300.0
+ANSWER_S = 2 * LONG_POLL_S  # what the server holds back, and the way
 DEFAULT_SIGNATURE = "serving_default"
 RESULT = TypeVar("RESULT")
 
@@ -112,24 +113,25 @@ class Client:
             if time.monotonic() - started < 0.1:  # a server that is closing doesn't hold answers back
                 time.sleep(0.1)
 
-    def upload(self, path: str | os.PathLike[str], name: str | None = None) -> Dataset:
-        """Upload a file as a data set and wait until the server has read it; see `status` and `error`.
+    def upload(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        name: str | None = None,
+        *,
+        uri: str | None = None,
+    ) -> Dataset:
+        """Make a data set of a file here, or of what a `uri` names and a worker of the server fetches.
+
+        Returns when the server has read it, however that went: see `status` and `error`.
 
         Raises:
-            InvalidInputError: the server refuses the file.
-            DeadlineExceededError: it could not be read within five minutes.
+            InvalidInputError: the server refuses the file, or doesn't allow the URI.
+            DeadlineExceededError: it could not be read within five minutes; the server goes on.
         """
-        source = Path(path)
+        if (path is None) == (uri is None):
+            raise InvalidInputError("give either a path or a uri")
         deadline = time.monotonic() + UPLOAD_TIMEOUT_S
-        with source.open("rb") as file:
-            body = self._http.send(
-                "POST",
-                "/v1/datasets",
-                files={"file": (source.name, file, "application/octet-stream")},
-                data={"name": name} if name else {},
-                wait_s=LONG_POLL_S,
-            )
-        dataset = Dataset.of(body)
+        dataset = self._add(uri, name) if uri is not None else self._send(Path(path or ""), name)
         while dataset.status == "pending":
             if time.monotonic() > deadline:
                 raise DeadlineExceededError(
@@ -138,6 +140,31 @@ class Client:
             time.sleep(0.5)
             dataset = self.dataset(dataset.id)
         return dataset
+
+    def _add(self, uri: str, name: str | None) -> Dataset:
+        document = {"uri": uri} | ({"name": name} if name else {})
+        # The same URI, or name, is the same data set, so asking again does no harm.
+        body = self._http.post("/v1/datasets", document, timeout_s=ANSWER_S, repeatable=True)
+        return Dataset.of(body)
+
+    def _send(self, source: Path, name: str | None) -> Dataset:
+        with source.open("rb") as file:
+            body = self._http.send(
+                "POST",
+                "/v1/datasets",
+                files={"file": (source.name, file, "application/octet-stream")},
+                data={"name": name} if name else {},
+                wait_s=LONG_POLL_S,
+            )
+        return Dataset.of(body)
+
+    def delete_dataset(self, id: str) -> None:  # noqa: A002 - the API's own word
+        """Delete a data set.
+
+        Raises:
+            ConflictError: a waiting or running job uses it.
+        """
+        self._http.send("DELETE", f"/v1/datasets/{_part(id)}")
 
     def dataset(self, id: str) -> Dataset:  # noqa: A002 - the API's own word
         """Return a data set."""

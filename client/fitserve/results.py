@@ -183,10 +183,12 @@ class Event:
 
 @dataclass(frozen=True)
 class Dataset:
-    """An uploaded data set; `status` is pending until the worker has read it, then ready or failed."""
+    """A data set; `status` is pending until a worker has read it, then ready or failed."""
 
     id: str
     name: str | None
+    uri: str | None
+    """Where it was fetched from, without secrets; None for an upload."""
     digest: str | None
     size_bytes: int | None
     kind: str | None
@@ -203,6 +205,7 @@ class Dataset:
         return cls(
             id=str(raw["id"]),
             name=raw.get("name"),
+            uri=raw.get("uri"),
             digest=raw.get("digest"),
             size_bytes=raw.get("size_bytes"),
             kind=raw.get("kind"),

@@ -115,7 +115,7 @@ class Transport:
             response = self._http.request(method, path, timeout=timeout, **request)
         if not response.is_success:
             _raise(response)
-        return _json(response)
+        return _json(response) if response.content else None
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

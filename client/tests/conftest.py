@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from fastapi import FastAPI, Request, Response, UploadFile
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 TOKEN = "a-token-of-the-tests"
@@ -192,17 +192,29 @@ def make_app(api: FakeApi) -> FastAPI:
             await asyncio.sleep(0.05)
 
     @app.post("/v1/datasets")
-    async def upload(file: UploadFile, request: Request) -> Response:
-        content = await file.read()
-        name = (await request.form()).get("name")
+    async def upload(request: Request) -> Response:
+        uri = None
+        if request.headers["content-type"] == "application/json":
+            asked = await request.json()
+            uri, name, filename = asked["uri"], asked.get("name"), "d.csv"
+            if "allowed" not in uri:
+                faults = [{"pointer": "/uri", "detail": "not allowed here"}]
+                return refusal(422, "invalid_spec", "1 error in the body", errors=faults)
+            content = uri.encode()
+        else:
+            async with request.form() as form:
+                file, name = form["file"], form.get("name")
+                assert not isinstance(file, str)
+                content, filename = await file.read(), file.filename
         status = "failed" if b"broken" in content else "pending" if b"slow" in content else "ready"
         body = {
             "id": "ds_1",
             "name": name,
+            "uri": uri,
             "digest": hashlib.sha256(content).hexdigest(),
             "size_bytes": len(content),
             "kind": "csv",
-            "filename": file.filename,
+            "filename": filename,
             "status": status,
             "schema": {"columns": [], "rows": 2},
             "anomalies": [{"column": "y", "row": 2, "detail": "1 missing"}] if b",\n" in content else [],
@@ -214,6 +226,14 @@ def make_app(api: FakeApi) -> FastAPI:
     @app.get("/v1/datasets")
     def datasets() -> Any:
         return {"data": list(api.datasets.values()), "has_more": False, "next": None}
+
+    @app.delete("/v1/datasets/{dataset_id}")
+    def delete_dataset(dataset_id: str) -> Response:
+        if dataset_id == "ds_used":
+            return refusal(409, "dataset_in_use", "data set ds_used is used by job_1")
+        if api.datasets.pop(dataset_id, None) is None:
+            return refusal(404, "not_found", f"there is no data set {dataset_id!r}")
+        return Response(status_code=204)
 
     @app.get("/v1/datasets/{dataset_id}")
     def dataset(dataset_id: str) -> Any:

@@ -155,6 +155,15 @@ def test_a_data_set_that_cannot_be_read_fails_with_the_reason(fitserve, tmp_path
     assert (ran.code, "row 2 is short" in ran.err) == (Exit.JOB_FAILED, True)
 
 
+def test_a_uri_becomes_a_data_set_and_goes_again(fitserve):
+    added = fitserve("datasets", "add", "s3://allowed/d.csv", "--name", "digits")
+    assert (added.code, added.out) == (Exit.OK, "data set ds_1 ready: dataset://digits\n")
+    assert fitserve("datasets", "delete", "ds_1").out == "data set ds_1 deleted\n"
+    assert fitserve("datasets", "delete", "ds_1").code == Exit.NOT_FOUND
+    assert fitserve("datasets", "delete", "ds_used").code == Exit.CONFLICT
+    assert fitserve("datasets", "add", "s3://other/d.csv").code == Exit.REFUSED
+
+
 def test_what_looks_wrong_in_an_upload_is_shown(fitserve, tmp_path):
     (tmp_path / "d.csv").write_text("x,y\n1,2\n3,\n")
     ran = fitserve("datasets", "upload", "d.csv")

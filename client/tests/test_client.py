@@ -163,6 +163,30 @@ def test_a_download_with_other_bytes_leaves_what_was_there(api, client, tmp_path
     assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("model.tflite", b"before")]
 
 
+def test_a_data_set_is_made_from_a_uri_and_waited_for(client):
+    dataset = client.upload(uri="https://allowed.example.org/slow.csv", name="digits")
+    assert (dataset.status, dataset.name) == ("ready", "digits")
+    assert dataset.uri == "https://allowed.example.org/slow.csv"
+
+
+def test_a_uri_that_is_not_allowed_is_refused(client):
+    with pytest.raises(InvalidInputError, match="not allowed here"):
+        client.upload(uri="https://example.org/a.csv")
+
+
+def test_a_data_set_is_made_of_one_thing(client, tmp_path):
+    with pytest.raises(InvalidInputError, match="either a path or a uri"):
+        client.upload(tmp_path, uri="https://allowed.example.org/a.csv")
+
+
+def test_a_data_set_is_deleted_unless_it_is_used(api, client):
+    made = client.upload(uri="https://allowed.example.org/a.csv")
+    client.delete_dataset(made.id)
+    assert api.datasets == {}
+    with pytest.raises(ConflictError, match="job_1"):
+        client.delete_dataset("ds_used")
+
+
 def test_a_prediction_takes_arrays_and_bytes_and_gives_plain_values(api, client):
     instances = [{"x": np.float32([1, 2]), "image": b"\x00\xff"}]
 
