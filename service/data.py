@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.errors import UploadTooLargeError
-from service.uris import UriError
+from service.uris import FURTHER, UriError
 from trainer.errors import DataUnreachableError
 from trainer.source import DataFile
 
@@ -55,7 +55,13 @@ def place_of(site: Site, job: Job) -> dict[str, Any]:
     if job.dataset_id is None:
         return {}
     assert job.dataset_digest is not None
-    return _place(site, job.dataset_id, job.dataset_digest)
+    further = {
+        part: _place(site, dataset.id, dataset.digest or "") | {"digest": dataset.digest}
+        for part, dataset in site.records.datasets.used_by(job.id).items()
+        if part in FURTHER
+    }
+    place = _place(site, job.dataset_id, job.dataset_digest)
+    return {**place, "further": further} if further else place
 
 
 def data_file_of(details: Mapping[str, Any], digest: str | None) -> DataFile | None:
@@ -67,7 +73,13 @@ def data_file_of(details: Mapping[str, Any], digest: str | None) -> DataFile | N
     if "data_file" not in details:
         return None
     hexadecimal = None if digest is None else digest.removeprefix("sha256:")
-    file = DataFile(Path(details["data_file"]), Path(details["conversions"]), hexadecimal)
+    further = {part: data_file_of(each, each["digest"]) for part, each in details.get("further", {}).items()}
+    file = DataFile(
+        Path(details["data_file"]),
+        Path(details["conversions"]),
+        hexadecimal,
+        {part: each for part, each in further.items() if each is not None},
+    )
     if "fingerprint" in details:
         from service.mounted import require_unchanged
 

@@ -224,6 +224,9 @@ def _named_columns(data: Mapping[str, Any]) -> list[tuple[list[str | int], str]]
     walk(["features"], data.get("features"))
     walk(["label"], data.get("label"))
     walk(["sample_weight"], data.get("sample_weight"))
+    split = data.get("split")
+    if isinstance(split, Mapping):
+        walk(["split", "column"], split.get("column"))
     columns = data.get("columns")
     if isinstance(columns, Mapping):
         found += [(["columns", str(name)], str(name)) for name in columns]

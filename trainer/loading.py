@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.anomalies import anomalies
 from trainer.errors import InvalidDataError
 from trainer.fitted import Fitted, Kept
+from trainer.joint import JointTable
 from trainer.keeping import fits, keeper
 from trainer.preprocessing import Column, Preprocessing
 from trainer.profile import Anomaly
 from trainer.samples import Samples, Splits
-from trainer.source import DataFile, DataOptions, digest_of, open_table
+from trainer.source import DataFile, DataOptions, digest_of, further_tables, open_table
 from trainer.splitting import assign
-from trainer.table import Chunk, Table, check_columns
+from trainer.table import Chunk
 from trainer.targets import Targets, weights_of
 
 if TYPE_CHECKING:
@@ -49,15 +51,17 @@ def load(
         DataUnreachableError: the file can't be read.
         InvalidDataError: its content contradicts the options; `location` tells where, if it is one place.
     """
-    loading = _Loading(data, open_table(data, file), seed)
+    table = JointTable(open_table(data, file), further_tables(data, file))
     remembered = None if folder is None else Fitted.read(folder / _FITTED)
-    found = () if remembered is not None else loading.anomalies()  # a run that goes on has told of them
-    loading.fit(remembered or published)
-    if remembered is None:
-        remembered = loading.fitted(memory_bytes, may_write=folder is not None)
-        if folder is not None:
-            remembered.write(folder / _FITTED)
-    train, validation, test = loading.parts(remembered.kept, folder)
+    with _naming_the_set(table):
+        loading = _Loading(data, table, seed)
+        found = () if remembered is not None else loading.anomalies()  # a run that goes on has told of them
+        loading.fit(remembered or published)
+        if remembered is None:
+            remembered = loading.fitted(memory_bytes, may_write=folder is not None)
+            if folder is not None:
+                remembered.write(folder / _FITTED)
+        train, validation, test = loading.parts(remembered.kept, folder)
     assert train is not None
     return Splits(
         train,
@@ -75,13 +79,13 @@ def load(
 class _Loading:
     """The passes over a table: one to learn from it, if there is something to learn, one to prepare it."""
 
-    def __init__(self, data: DataOptions, table: Table, seed: int) -> None:
+    def __init__(self, data: DataOptions, table: JointTable, seed: int) -> None:
         self._data, self._table = data, table
         self._features = list(dict.fromkeys(name for columns in data.inputs.values() for name in columns))
         self._labels = list(dict.fromkeys(name for columns in data.targets.values() for name in columns))
         weight = [data.sample_weight] if data.sample_weight else []
         self._names = list(dict.fromkeys([*self._features, *self._labels, *data.columns, *weight]))
-        check_columns(table, self._names)
+        table.agree(self._names)
         self.requests: dict[str, Chunk] = {}
         self._parts = _shared_out(data, table, self._features, self._labels, seed)
 
@@ -102,7 +106,8 @@ class _Loading:
             for first_row, chunk, parts in self._chunks([*self._features, *self._labels]):
                 wire = self.preprocessing.read(chunk, first_row)
                 self.preprocessing.see({name: values[parts == TRAIN] for name, values in wire.items()})
-                self.targets.see(chunk, first_row)
+                if not data.further or (parts == TRAIN).all():  # a further set teaches nothing
+                    self.targets.see(chunk, first_row)
         self.preprocessing.settle()
         self.targets.settle()
 
@@ -181,18 +186,36 @@ class _Loading:
     def _chunks(self, names: list[str]) -> Iterator[tuple[int, Chunk, np.ndarray]]:
         """Yield the chunks, each with the number of its first row, from 1, and the parts of its rows."""
         done = 0
-        for chunk in self._table.chunks(names):
+        for first_row, chunk in self._table.numbered(names):
             height = len(next(iter(chunk.values())))
-            yield done + 1, chunk, self._parts[done : done + height]
+            yield first_row, chunk, self._parts[done : done + height]
             done += height
 
 
+@contextmanager
+def _naming_the_set(table: JointTable) -> Iterator[None]:
+    """Let an error in a further set say in which."""
+    try:
+        yield
+    except InvalidDataError as error:
+        if table.reading is None:
+            raise
+        raise InvalidDataError(
+            f"in the {table.reading} set: {error.detail}",
+            remedy=error.remedy,
+            location={**(error.location or {}), "pointer": f"/data/{table.reading}/uri"},
+        ) from error
+
+
 def _shared_out(
-    data: DataOptions, table: Table, features: list[str], labels: list[str], seed: int
+    data: DataOptions, table: JointTable, features: list[str], labels: list[str], seed: int
 ) -> np.ndarray:
     """Return the part that each row belongs to, uint8 (rows,)."""
     import numpy as np
 
+    if data.further:
+        which = [PARTS.index(part or "train") for part, _ in table.heights()]
+        return np.repeat(np.array(which, np.uint8), [rows for _, rows in table.heights()])
     if data.split is not None:
         return assign(data.split, table, label=labels, content=[*features, *labels], seed=seed)
     parts = np.zeros(table.rows, np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, cast
@@ -65,6 +65,10 @@ class DataOptions(SpecModel):
     def _one_way_to_split(self) -> DataOptions:
         if self.split is not None and self.validation_split is not None:
             raise ValueError("split and validation_split exclude each other")
+        if self.further and (self.split is not None or self.validation_split is not None):
+            raise ValueError(
+                f"{' and '.join(self.further)} beside data: leave split and validation_split out"
+            )
         if isinstance(self.features, dict) and not self.features:
             raise ValueError("features names no column")
         for columns in self.targets.values():
@@ -78,6 +82,11 @@ class DataOptions(SpecModel):
     def held(self) -> Held | None:
         """The rows that the options hold themselves, if they do."""
         return None
+
+    @property
+    def further(self) -> Mapping[str, FurtherSet]:
+        """The sets besides this one, whose rows then all train, by the part that they are."""
+        return {}
 
     @property
     def place(self) -> str:
@@ -101,13 +110,30 @@ class DataOptions(SpecModel):
     @property
     def validates(self) -> bool:
         """Whether a part of the rows is kept for validation."""
-        return self.split is not None or self.validation_split is not None
+        return self.split is not None or self.validation_split is not None or "validation" in self.further
+
+
+Uri = Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class FurtherSet(SpecModel):
+    """A set of its own for a part, of the same kind and with the same columns."""
+
+    uri: Uri
 
 
 class FileOptions(DataOptions):
-    """What every source of files has besides: where the file is."""
+    """What every source of files has besides: where the file is, and those of further sets."""
 
-    uri: Annotated[str, Field(min_length=1, max_length=2000)]
+    uri: Uri
+    validation: FurtherSet | None = None
+    test: FurtherSet | None = None
+
+    @property
+    def further(self) -> Mapping[str, FurtherSet]:
+        """The sets besides this one, whose rows then all train, by the part that they are."""
+        sets = {"validation": self.validation, "test": self.test}
+        return {part: each for part, each in sets.items() if each is not None}
 
     @property
     def place(self) -> str:
@@ -117,11 +143,15 @@ class FileOptions(DataOptions):
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file or folder of data, and a folder of our own for what it is converted to."""
+    """A file or folder of data, and a folder of our own for what it is converted to.
+
+    `further` has those of further sets, by the part that they are.
+    """
 
     path: Path
     conversions: Path
     known_digest: str | None = None
+    further: Mapping[str, DataFile] = field(default_factory=dict)
 
     @classmethod
     def of(cls, file: DataFile | Path | None) -> DataFile | None:
@@ -208,12 +238,28 @@ def open_table(options: DataOptions, file: DataFile | None) -> Table:
     return table
 
 
+def further_tables(options: DataOptions, file: DataFile | None) -> dict[str, Table]:
+    """Open the further sets that the options name, by the part that they are.
+
+    Raises:
+        DataUnreachableError, InvalidDataError: as for `open_table`.
+    """
+    files = file.further if file is not None else {}
+    return {
+        part: open_table(options.model_copy(update={"uri": each.uri}), files.get(part))
+        for part, each in options.further.items()
+    }
+
+
 def digest_of(options: DataOptions, file: DataFile | None) -> str:
-    """Return the SHA-256 of the data, in hexadecimal."""
+    """Return the SHA-256 of the data, in hexadecimal; of several sets, that of their parts and digests."""
     if options.held is not None:
         return options.held.digest
     assert file is not None
-    return file.digest
+    if not options.further:
+        return file.digest
+    named = [f"{part}\0{file.further[part].digest}\n" for part in sorted(options.further)]
+    return hashlib.sha256("".join([f"{file.digest}\n", *named]).encode()).hexdigest()
 
 
 def inspect(file: DataFile, kind: str) -> DataProfile:

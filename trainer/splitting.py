@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from trainer.cells import shown
 from trainer.errors import InvalidDataError
-from trainer.forms import Seed, SpecModel
+from trainer.forms import Fault, Seed, SpecModel
+from trainer.table import Chunk, Table, check_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
-
-    from trainer.table import Chunk, Table
 
 
 class SplitBy(StrEnum):
@@ -29,6 +28,8 @@ class SplitBy(StrEnum):
     """Every class of the label keeps its share in each part."""
     HASH = "hash"
     """A row's content decides, so it never changes side when rows are added."""
+    COLUMN = "column"
+    """A column says it: the part of each row, or with fractions what stays together."""
 
 
 def _two_or_three(fractions: tuple[float, ...]) -> tuple[float, ...]:
@@ -42,40 +43,88 @@ def _two_or_three(fractions: tuple[float, ...]) -> tuple[float, ...]:
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
+PARTS = {"train": 0, "validation": 1, "val": 1, "valid": 1, "dev": 1, "test": 2}
+"""What a column may say of a row, in any case."""
+
+
 class SplitOptions(SpecModel):
-    """Parts for train, validation and, with a third fraction, test."""
+    """Parts for train, validation and, with a third fraction or where a column says so, test.
+
+    With `by: column`, the values of that column are the names of the parts; or, with `fractions`, rows with
+    the same value stay together.
+    """
 
     by: SplitBy = SplitBy.RANDOM
-    fractions: Annotated[tuple[Fraction, ...], AfterValidator(_two_or_three)]
+    fractions: Annotated[tuple[Fraction, ...], AfterValidator(_two_or_three)] | None = None
+    column: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     seed: Seed | None = None
+
+    @classmethod
+    def lacking(cls, value: Mapping[str, Any]) -> Iterable[Fault]:
+        """Tell which of fractions and column is needed, or of no use."""
+        by_column = value.get("by") == SplitBy.COLUMN
+        if by_column and value.get("column") is None:
+            yield Fault(("column",), "this field is required with by: column", "missing")
+        if not by_column and value.get("column") is not None:
+            yield Fault(("column",), "goes with by: column only")
+        if not by_column and value.get("fractions") is None:
+            yield Fault(("fractions",), "this field is required", "missing")
 
 
 def assign(
     options: SplitOptions, table: Table, *, label: Sequence[str], content: Sequence[str], seed: int
 ) -> np.ndarray:
-    """Return the part that each row belongs to, counted from 0 as the fractions are: uint8 (rows,).
+    """Return the part that each row belongs to, train (0), validation (1) or test (2): uint8 (rows,).
 
     `label` are the columns of the targets, `content` those that `hash` reads a row from.
 
     Raises:
-        InvalidDataError: a part came out empty, or the label can't be stratified.
+        InvalidDataError: a part came out empty, the label can't be stratified, or a column names no part.
     """
     import numpy as np
 
+    fractions = options.fractions or ()
     rng = np.random.default_rng(options.seed if options.seed is not None else seed)
     match options.by:
         case SplitBy.RANDOM:
-            parts = _numbered(table.rows, _cut(rng.permutation(table.rows), options.fractions))
+            parts = _numbered(table.rows, _cut(rng.permutation(table.rows), fractions))
         case SplitBy.STRATIFIED:
-            parts = _numbered(table.rows, _stratified(rng, _label(table, label), options.fractions))
+            parts = _numbered(table.rows, _stratified(rng, _label(table, label), fractions))
         case SplitBy.HASH:
-            parts = np.concatenate([_hashed(chunk, options.fractions) for chunk in table.chunks(content)])
-    for number, name in enumerate(("train", "validation", "test")[: len(options.fractions)]):
+            parts = np.concatenate([_hashed(chunk, fractions) for chunk in table.chunks(content)])
+        case SplitBy.COLUMN:
+            assert options.column is not None
+            parts = _by_column(table, options.column, fractions)
+    told = f"by {list(fractions)}" if fractions else f"by column {options.column!r}"
+    for number, name in enumerate(("train", "validation", "test")[: len(fractions) or 2]):
         if not (parts == number).any():
             raise InvalidDataError(
-                f"the {name} part of the split is empty: {table.rows} rows by {list(options.fractions)}",
-                remedy="Give more rows or a larger fraction.",
+                f"the {name} part of the split is empty: {table.rows} rows {told}",
+                remedy="Give more rows or a larger fraction." if fractions else "Give each part rows.",
             )
+    return parts
+
+
+def _by_column(table: Table, column: str, fractions: Sequence[float]) -> np.ndarray:
+    """Read a column for the names of the parts, or for what stays together."""
+    import numpy as np
+
+    check_columns(table, [column])
+    if fractions:
+        return np.concatenate([_hashed(chunk, fractions) for chunk in table.chunks([column])])
+    parts, done = np.empty(table.rows, np.uint8), 0
+    for chunk in table.chunks([column]):
+        for row, value in enumerate(chunk[column].tolist(), start=done):
+            part = PARTS.get(value.strip().casefold()) if isinstance(value, str) else None
+            if part is None:
+                raise InvalidDataError(
+                    f"row {row + 1} belongs to no part: {column!r} is {shown(value)}",
+                    location={"row": row + 1, "column": column},
+                    remedy=f"The column holds one of {', '.join(PARTS)}; or give fractions, and rows with "
+                    "the same value stay together.",
+                )
+            parts[row] = part
+        done += len(chunk[column])
     return parts
 
 

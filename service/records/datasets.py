@@ -103,6 +103,16 @@ class DatasetRecords:
             row = connection.execute(_FIND, {"wanted": id_or_name}).first()
             return _dataset(row) if row else None
 
+    def used_by(self, job_id: str) -> dict[str, Dataset]:
+        """The data sets of a job, by their use."""
+        query = _QUERY.join(dataset_uses, dataset_uses.c.dataset_id == datasets.c.id).where(
+            dataset_uses.c.job_id == job_id
+        )
+        with self._database.read() as connection:
+            uses = connection.execute(select(dataset_uses).where(dataset_uses.c.job_id == job_id)).all()
+            known = {row.id: _dataset(row) for row in connection.execute(query)}
+        return {row.use: known[row.dataset_id] for row in uses if row.dataset_id in known}
+
     def page(self, *, before_seq: int | None, limit: int) -> list[Dataset]:
         """At most `limit` data sets, newest first."""
         query = _QUERY.order_by(datasets.c.seq.desc()).limit(limit)

@@ -58,3 +58,61 @@ def test_an_empty_part_is_an_error_that_names_it():
 def test_fractions_are_two_or_three_that_sum_to_one(fractions):
     with pytest.raises(ValidationError):
         SplitOptions(fractions=fractions)
+
+
+def by_column(values, **options):
+    table = ArrayTable({"part": np.array(values)})
+    return assign(SplitOptions(by="column", column="part", **options), table, label=[], content=[], seed=0)
+
+
+def test_a_column_names_the_part_of_each_row():
+    named = ["train", "Validation", " TEST ", "val", "dev", "valid", "train"]
+    assert by_column(named).tolist() == [0, 1, 2, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("value", ["holdout", ""])
+def test_a_row_of_no_part_is_told_with_its_place(value):
+    with pytest.raises(InvalidDataError, match="row 3 belongs to no part") as caught:
+        by_column(["train", "val", value])
+    assert caught.value.location == {"row": 3, "column": "part"}
+
+
+def test_a_column_that_names_no_validation_rows_is_refused():
+    with pytest.raises(InvalidDataError, match="the validation part of the split is empty"):
+        by_column(["train", "test"])
+
+
+def test_with_fractions_rows_of_one_value_stay_together_when_rows_are_added():
+    patients = np.arange(3000) % 300
+    found = by_column(patients, fractions=(0.6, 0.2, 0.2))
+    assert all(len(set(found[patients == each])) == 1 for each in range(300))
+    assert np.bincount(found) / 3000 == pytest.approx([0.6, 0.2, 0.2], abs=0.1)
+    assert np.array_equal(by_column(patients[:900], fractions=(0.6, 0.2, 0.2)), found[:900])
+
+
+def test_a_column_that_is_not_there_is_told():
+    with pytest.raises(InvalidDataError, match="column 'part' is not in the data"):
+        assign(
+            SplitOptions(by="column", column="part"),
+            ArrayTable({"x": np.arange(3)}),
+            label=[],
+            content=[],
+            seed=0,
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "place", "said"),
+    [
+        ({"by": "column"}, "column", "required with by: column"),
+        ({"by": "hash", "column": "part", "fractions": (0.5, 0.5)}, "column", "goes with by: column only"),
+        ({"by": "hash"}, "fractions", "required"),
+        ({}, "fractions", "required"),
+    ],
+)
+def test_a_split_that_lacks_or_has_too_much_is_told_at_its_place(options, place, said):
+    with pytest.raises(ValidationError) as caught:
+        SplitOptions(**options)
+    (fault,) = caught.value.errors()
+    assert fault["loc"] == (place,)
+    assert said in fault["msg"]

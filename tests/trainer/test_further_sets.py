@@ -1,0 +1,114 @@
+"""Explicit sets for validation and test, beside the one that trains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from trainer.errors import DataUnreachableError, InvalidDataError
+from trainer.loading import load
+from trainer.source import DataFile, FileOptions, sources
+
+TRAIN = "age,city,y\n30,Rome,a\n40,Oslo,b\n50,Rome,a\n"
+VALIDATION = "age,city,y\n60.5,Oslo,b\n,Rome,a\n"
+TEST = "y,city,age\nb,Paris,70\n"
+
+
+def options(**fields: Any) -> FileOptions:
+    base = {
+        "kind": "csv",
+        "uri": "dataset://main",
+        "features": ["age", "city"],
+        "label": "y",
+        "columns": {
+            "age": {"kind": "number", "missing": "mean"},
+            "city": {"kind": "category"},
+            "y": {"kind": "category"},
+        },
+        "validation": {"uri": "dataset://val"},
+        "test": {"uri": "dataset://test"},
+    }
+    made = sources()["csv"].Options.model_validate({**base, **fields})
+    assert isinstance(made, FileOptions)
+    return made
+
+
+def file(folder: Path, content: str, **further: DataFile) -> DataFile:
+    folder.mkdir()
+    (folder / "rows.csv").write_text(content)
+    return DataFile(folder / "rows.csv", folder / "converted", None, further)
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> DataFile:
+    further = {"validation": VALIDATION, "test": TEST}
+    return file(
+        tmp_path / "main", TRAIN, **{part: file(tmp_path / part, text) for part, text in further.items()}
+    )
+
+
+def test_each_set_is_a_part_and_only_the_main_one_teaches(sets: DataFile) -> None:
+    splits = load(options(), sets, seed=0)
+    assert [len(part) for part in (splits.train, splits.validation, splits.test) if part] == [3, 2, 1]
+    assert splits.train.targets["label"].tolist() == [0, 1, 0]
+    assert splits.validation.targets["label"].tolist() == [1, 0]
+    assert splits.test.targets["label"].tolist() == [1]
+    assert "Paris" not in json.dumps(splits.fitted.columns)
+    # The mean of the training rows, 40, stands for what is missing.
+    assert np.isclose(splits.fitted.columns["age"].get("mean", 40), 40)
+
+
+def test_the_digest_is_of_all_sets(sets: DataFile) -> None:
+    before = load(options(), sets, seed=0).digest
+    assert load(options(test=None), sets, seed=0).digest != before
+    (sets.path.parent.parent / "test" / "rows.csv").write_text(TEST.replace("70", "71"))
+    again = DataFile(
+        sets.path,
+        sets.conversions,
+        None,
+        {part: DataFile(each.path, each.conversions) for part, each in sets.further.items()},
+    )
+    assert load(options(), again, seed=0).digest != before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("age,city,y\n1,Rome,a\n2,Rome,c\n", "in the validation set: .*'c'"),
+        ("age,city,y\nold,Rome,a\n", "in the validation set: column 'age' is string"),
+        ("age,city\n1,Rome\n", "in the validation set: column 'y' is not in the data"),
+    ],
+)
+def test_an_error_says_in_which_set(sets: DataFile, content: str, said: str) -> None:
+    sets.further["validation"].path.write_text(content)
+    with pytest.raises(InvalidDataError, match=said) as caught:
+        load(options(), sets, seed=0)
+    assert caught.value.location["pointer"] == "/data/validation/uri"
+    if "'c'" in said:
+        assert caught.value.location["row"] == 2
+
+
+def test_a_set_that_is_not_there_is_unreachable(sets: DataFile) -> None:
+    sets.further["test"].path.unlink()
+    with pytest.raises(DataUnreachableError, match="dataset://test"):
+        load(options(), sets, seed=0)
+
+
+@pytest.mark.parametrize("other", [{"split": {"fractions": [0.5, 0.5]}}, {"validation_split": 0.5}])
+def test_a_split_beside_them_is_refused_once(other: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        options(**other)
+    (fault,) = caught.value.errors()
+    assert "leave split and validation_split out" in fault["msg"]
+
+
+def test_rows_within_the_spec_have_no_further_sets() -> None:
+    with pytest.raises(ValidationError, match="validation"):
+        sources()["inline"].Options.model_validate(
+            {"kind": "inline", "features": "a", "rows": [{"a": 1}], "validation": {"uri": "dataset://v"}}
+        )
