@@ -11,9 +11,9 @@ from tests.acceptance.stack import RunningStack
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """One stack for all tests that leave it as they found it."""
-    running = RunningStack(tmp_path_factory.mktemp("stack") / "home")
+def stack(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Iterator[RunningStack]:
+    """One stack for all tests that leave it as they found it; it may read the examples' data in place."""
+    running = RunningStack(tmp_path_factory.mktemp("stack") / "home", data_roots=str(data))
     running.wait_until_up()
     yield running
     running.stop()

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from service.context import Context
 from service.errors import DatasetInUseError, SpecRefusedError
@@ -274,6 +275,17 @@ def test_a_folder_with_a_link_out_of_its_root_is_refused(
     job = submit(f"file://{root}/many")
     fetch(open_site)
     assert "leads out" in dataset_of(open_site, job).error["detail"]
+
+
+def test_a_folder_of_images_is_read_in_place(open_site: Site, submit: Submit, root: Path) -> None:
+    for number, label in enumerate(("cat", "dog")):
+        (root / "pets" / label).mkdir(parents=True)
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(root / "pets" / label / "1.png")
+    job = submit(f"file://{root}/pets")
+    fetch(open_site)
+    read(open_site)
+    dataset = dataset_of(open_site, job)
+    assert (dataset.status, dataset.kind, dataset.schema["rows"]) == ("ready", "image_folder", 2)
 
 
 def test_a_file_that_is_not_there_is_unreachable(open_site: Site, submit: Submit, root: Path) -> None:
