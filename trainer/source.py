@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 Columns = Annotated[tuple[ColumnName, ...], at_least(1)]
-OF_FOLDERS = "image_folder"
-"""The kind that can be a folder."""
 # Names of the input and the target that the spec leaves unnamed.
 FEATURES, LABEL = "features", "label"
 Column = Annotated[
