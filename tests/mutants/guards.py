@@ -22,6 +22,8 @@ LIMITS = "tests/service/test_limits.py"
 PUBLICATION = "tests/service/test_publication.py"
 STORE = "tests/serving/test_store.py"
 RESUME = "tests/trainer/test_resume.py"
+URI = "tests/service/test_data_by_uri.py"
+FETCHING = "tests/service/test_fetching.py"
 
 GUARDS = (
     Guard(
@@ -235,5 +237,47 @@ GUARDS = (
         "            elif self._is_whole(folder):",
         "            elif True:",
         f"{RESUME}::test_the_only_good_checkpoint_outlives_damaged_newer_ones",
+    ),
+    Guard(
+        "data that a waiting job needs",
+        "service/records/claims.py",
+        "_may_start(now), ~UNREAD",
+        "_may_start(now)",
+        f"{URI}::test_a_waiting_upload_holds_its_job_too",
+    ),
+    Guard(
+        "data of the network's inside",
+        "service/fetching.py",
+        "        if not public(address) and not any(address in network for network in networks):",
+        "        if False:",
+        f"{FETCHING}::test_a_listed_name_that_leads_inside_is_refused_unless_its_addresses_are_listed",
+    ),
+    Guard(
+        "data behind a redirect",
+        "service/fetching.py",
+        "follow_redirects=False",
+        "follow_redirects=True",
+        f"{FETCHING}::test_a_redirect_is_not_followed",
+    ),
+    Guard(
+        "data in place that changed",
+        "service/mounted.py",
+        "    if DataFile(file.path, file.conversions).digest != file.known_digest:",
+        "    if False:",
+        f"{URI}::test_data_in_place_that_have_changed_are_refused_and_a_touch_is_no_change",
+    ),
+    Guard(
+        "data in place behind a link",
+        "service/mounted.py",
+        "        if not is_below(Path(os.path.realpath(path)), roots):",
+        "        if False:",
+        f"{URI}::test_a_folder_with_a_link_out_of_its_root_is_refused",
+    ),
+    Guard(
+        "data of a job that is used while it is deleted",
+        "service/records/jobs.py",
+        "    if new.datasets:\n        _require_datasets(connection, new.datasets)\n",
+        "",
+        f"{URI}::test_a_job_on_a_data_set_that_was_deleted_meanwhile_is_refused",
     ),
 )
