@@ -97,7 +97,7 @@ class DatasetBody(BaseModel):
     schema_: dict[str, Any] | None = Field(serialization_alias="schema")
     statistics: dict[str, Any] | None
     anomalies: list[dict[str, Any]] | None = Field(
-        description="What looks wrong: column, row (from 1, the header not counted) and detail."
+        description="What looks wrong: code, column, row (from 1, the header not counted) and detail."
     )
     error: dict[str, Any] | None
     created_at: str

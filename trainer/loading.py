@@ -90,8 +90,18 @@ class _Loading:
         self._parts = _shared_out(data, table, self._features, self._labels, seed)
 
     def anomalies(self) -> tuple[Anomaly, ...]:
-        """Tell what looks wrong."""
-        return tuple(anomalies(self._data, self._table, self._parts))
+        """Tell what looks wrong; a row of a further set by its number there."""
+        return tuple(map(self._placed, anomalies(self._data, self._table, self._parts)))
+
+    def _placed(self, anomaly: Anomaly) -> Anomaly:
+        row = anomaly.row
+        if row is None:
+            return anomaly
+        for part, height in self._table.heights():
+            if row <= height:
+                return anomaly.model_copy(update={"row": row, "part": part})
+            row -= height
+        return anomaly
 
     def fit(self, known: Fitted | None) -> None:
         """Learn from the training rows, or take what is known."""

@@ -65,15 +65,20 @@ class AnomalyCode(StrEnum):
 
 
 class Anomaly(Profiled):
-    """Something about a column, or about whole rows, that may surprise; `row` counts from 1."""
+    """Something about a column, or about whole rows, that may surprise.
+
+    `row` counts from 1; where a set of its own is validated or tested on, `part` names the one it is in.
+    """
 
     code: AnomalyCode
     column: str | None = None
     detail: str
     row: int | None = None
+    part: str | None = None
 
     def __str__(self) -> str:
-        places = [f"column {self.column!r}"] if self.column is not None else []
+        places = [f"{self.part} set"] if self.part is not None else []
+        places += [f"column {self.column!r}"] if self.column is not None else []
         places += [f"row {self.row:,}"] if self.row is not None else []
         return f"{', '.join(places)}: {self.detail}" if places else self.detail
 

@@ -120,7 +120,9 @@ def _finding(error: TrainerError, pointer: str = "") -> Finding:
 def _warning(anomaly: Anomaly, data: DataOptions) -> Finding:
     """What looks wrong in the data, at the column as the spec names it, or at its split."""
     name = anomaly.column
-    if name is None:
+    if name is None and anomaly.part is not None:
+        place = anomaly.part
+    elif name is None:
         place = "split" if data.split is not None else "validation_split"
     elif name in data.columns:
         place = f"columns/{name.replace('~', '~0').replace('/', '~1')}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,17 @@ def test_overlap_of_test_rows_with_training_rows(file):
         ("overlap", "validation"),
         ("overlap", "test"),
     ]
+
+
+def test_overlap_of_a_set_of_its_own_is_told_by_the_row_there(file):
+    columns, other = sound(), sound(2 * ROWS)
+    there = {name: [*other[name][ROWS:], *columns[name][:2]] for name in columns}
+    train, test = (DataFile.of(file(each, name)) for each, name in ((columns, "train"), (there, "test")))
+    data = csv.Options(kind="csv", uri="u", features=["x", "z"], label="y", test={"uri": "t"})
+    (anomaly,) = load(data, replace(train, further={"test": test}), seed=0).anomalies
+    assert str(anomaly) == (
+        f"test set, row {ROWS + 1}: 2 of {ROWS + 2} test rows have a training row's features"
+    )
 
 
 def test_features_of_few_values_do_not_overlap(file):
