@@ -262,7 +262,8 @@ def _stages_of(model: Any, names: Sequence[str]) -> tuple[Stage, ...]:  # noqa: 
         seen.add(number)
         node = model.nodes[number]
         waiting += node.inputs
-        if node.name.startswith("ParallelMap") and len(maps) < len(names):
+        # A job with a seed runs what looks things up one batch after the other: TensorFlow makes it a plain Map.
+        if node.name.startswith(("ParallelMap", "Map")) and len(maps) < len(names):
             values = {each.name: each.value for each in node.parameters}
             parallelism = max(1, int(values.get("parallelism", 1)))
             maps.append(Stage("", node.processing_time / max(1, node.num_elements) / 1e6, parallelism))

@@ -94,9 +94,9 @@ def body_of(cache, layers, epochs, side=64, batch_size=8):
     }  # fmt: skip
 
 
-def diagnosed(run, recorder, pictures, *how):
+def diagnosed(run, recorder, pictures, *how, **more):
     observer = recorder()
-    run(body_of(*how), observer, data_file=pictures)
+    run(body_of(*how) | more, observer, data_file=pictures)
     assert observer.diagnoses
     newest = observer.diagnoses[-1]
     assert json.loads(json.dumps(newest, allow_nan=False)) == newest
@@ -110,6 +110,12 @@ def test_decoding_in_each_epoch_is_input_bound_and_says_so(run, recorder, pictur
     assert [stage["name"] for stage in found["stages"]] == ["order", "read", "prepare"]
     assert found["saves_ms"] > 0
     assert found["waiting_ms"] == pytest.approx(found["step_ms"] - found["compute_ms"], abs=1e-3)
+
+
+def test_the_stages_of_a_seeded_run_are_known_too(run, recorder, pictures):
+    found = diagnosed(run, recorder, pictures, False, SMALL, 2, 8, 64, seed=1)
+    assert [stage["name"] for stage in found["stages"]] == ["order", "read", "prepare"]
+    assert found["stages"][2]["ms"] > found["stages"][1]["ms"]
 
 
 def test_large_convolutions_over_cached_rows_are_compute_bound_and_say_so(run, recorder, pictures):
