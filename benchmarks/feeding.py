@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import polars as pl
@@ -60,18 +60,18 @@ def image_file(folder: Path, rows: int) -> Path:
 FILES: Mapping[str, Callable[..., Path]] = {"csv": csv_file, "parquet": parquet_file, "images": image_file}
 
 
-@tf.function  # type: ignore[untyped-decorator]
-def _step(features: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
-    """Train nothing, but look at what came."""
-    return features[0, 0] + tf.cast(label[0], tf.float32)
+def _fed(data: tf.data.Dataset) -> Way:
+    """Feed a step that trains nothing; batches are asked for within the graph, as Keras asks for them."""
 
+    @tf.function  # type: ignore[untyped-decorator]
+    def epoch() -> tf.Tensor:
+        rows, seen = tf.constant(0), tf.constant(0.0)
+        for features, label in data:
+            rows += tf.shape(features)[0]
+            seen += features[0, 0] + tf.cast(label[0], tf.float32)
+        return rows
 
-def _fed(batches: Any) -> int:  # noqa: ANN401 - a dataset, or pairs of arrays
-    rows = 0
-    for features, label in batches:
-        _step(features, label)
-        rows += features.shape[0]
-    return rows
+    return lambda: int(epoch())
 
 
 def ours(folder: Path, rows: int, batch_size: int) -> Way:
@@ -84,7 +84,7 @@ def ours(folder: Path, rows: int, batch_size: int) -> Way:
     pipeline = PipelineOptions(batch_size=batch_size)
     dtypes = {"features": "float32"}
     data = training_dataset(samples, order, dtypes=dtypes, options=pipeline, only=lambda: 0)
-    return lambda: _fed(data)
+    return _fed(data)
 
 
 def _arrays(folder: Path, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -102,9 +102,24 @@ def _gathered(
 
 
 def polars_and_numpy(folder: Path, rows: int, batch_size: int) -> Way:
-    """Read once by polars, gather in numpy, hand over from Python."""
+    """Read once by polars, gather in numpy, hand over through a generator."""
     features, label = _arrays(folder, rows)
-    return lambda: _fed((tf.constant(x), tf.constant(y)) for x, y in _gathered(features, label, batch_size))
+    return _fed(_generated(lambda: _gathered(features, label, batch_size)))
+
+
+def _generated(batches: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]) -> tf.data.Dataset:
+    signature = (tf.TensorSpec((None, len(COLUMNS)), tf.float32), tf.TensorSpec((None,), tf.int64))
+    return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(tf.data.AUTOTUNE)
+
+
+def gathered_by_tensorflow(folder: Path, rows: int, batch_size: int) -> Way:
+    """Shuffle row numbers in tf.data, a buffer of all of them, and gather whole batches."""
+    features, label = map(tf.constant, _arrays(folder, rows))
+    numbers = tf.data.Dataset.range(rows).shuffle(rows).batch(batch_size)
+    data = numbers.map(
+        lambda some: (tf.gather(features, some), tf.gather(label, some)), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    return _fed(data.prefetch(tf.data.AUTOTUNE))
 
 
 def mapped_npy(folder: Path, rows: int, batch_size: int) -> Way:
@@ -113,11 +128,7 @@ def mapped_npy(folder: Path, rows: int, batch_size: int) -> Way:
     path = folder / "features.npy"
     np.save(path, features)
     mapped = np.load(path, mmap_mode="r")
-    signature = (tf.TensorSpec((None, len(COLUMNS)), tf.float32), tf.TensorSpec((None,), tf.int64))
-    data = tf.data.Dataset.from_generator(
-        lambda: _gathered(mapped, label, batch_size), output_signature=signature
-    ).prefetch(tf.data.AUTOTUNE)
-    return lambda: _fed(data)
+    return _fed(_generated(lambda: _gathered(mapped, label, batch_size)))
 
 
 def parquet_generator(folder: Path, rows: int, batch_size: int) -> Way:
@@ -129,10 +140,7 @@ def parquet_generator(folder: Path, rows: int, batch_size: int) -> Way:
             order = np.random.default_rng().permutation(frame.height)
             yield frame.select(COLUMNS).to_numpy().astype(np.float32)[order], frame["y"].to_numpy()[order]
 
-    signature = (tf.TensorSpec((None, len(COLUMNS)), tf.float32), tf.TensorSpec((None,), tf.int64))
-    data = tf.data.Dataset.from_generator(pieces, output_signature=signature)
-    data = data.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
-    return lambda: _fed(data)
+    return _fed(_generated(pieces).rebatch(batch_size).prefetch(tf.data.AUTOTUNE))
 
 
 def tensor_slices(folder: Path, rows: int, batch_size: int) -> Way:
@@ -140,7 +148,7 @@ def tensor_slices(folder: Path, rows: int, batch_size: int) -> Way:
     features, label = _arrays(folder, rows)
     data = tf.data.Dataset.from_tensor_slices((features, label))
     data = data.shuffle(100_000).batch(batch_size).prefetch(tf.data.AUTOTUNE)
-    return lambda: _fed(data)
+    return _fed(data)
 
 
 def decode_csv(folder: Path, rows: int, batch_size: int) -> Way:
@@ -153,12 +161,13 @@ def decode_csv(folder: Path, rows: int, batch_size: int) -> Way:
 
     lines = tf.data.TextLineDataset(str(csv_file(folder, rows))).skip(1).shuffle(100_000).batch(batch_size)
     data = lines.map(decoded, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-    return lambda: _fed(data)
+    return _fed(data)
 
 
 WAYS: Mapping[str, Callable[[Path, int, int], Way]] = {
     "ours": ours,
     "polars, gathered in numpy": polars_and_numpy,
+    "polars, shuffled numbers, tf.gather": gathered_by_tensorflow,
     "memory-mapped .npy": mapped_npy,
     "Parquet through a generator": parquet_generator,
     "from_tensor_slices.shuffle": tensor_slices,

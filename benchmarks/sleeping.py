@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import statistics
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +18,8 @@ from trainer.preprocessing import Preprocessing
 from trainer.samples import Samples
 from trainer.table import Field
 
-STEPS = 60
+STEPS = 100
+SETTLING = 5
 BATCH = 8
 
 
@@ -72,9 +75,14 @@ def step_s(input_s: float, compute_s: float, *, prefetch: bool) -> float:
     model = Sleeper(compute_s)
     model.compile()
     model.fit(data, steps_per_epoch=5, epochs=1, verbose=0)
-    began = time.perf_counter()
-    model.fit(data, steps_per_epoch=STEPS, epochs=1, verbose=0)
-    return (time.perf_counter() - began) / STEPS
+    ends: list[float] = []
+
+    class Clock(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+            ends.append(time.perf_counter())
+
+    model.fit(data, steps_per_epoch=STEPS, epochs=1, verbose=0, callbacks=[Clock()])
+    return statistics.mean(after - before for before, after in itertools.pairwise(ends[SETTLING:]))
 
 
 def _unbuffered(rows: Samples, order: Order) -> tf.data.Dataset:

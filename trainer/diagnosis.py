@@ -262,7 +262,7 @@ def _stages_of(model: Any, names: Sequence[str]) -> tuple[Stage, ...]:  # noqa: 
         seen.add(number)
         node = model.nodes[number]
         waiting += node.inputs
-        # A job with a seed runs what looks things up one batch after the other: TensorFlow makes it a plain Map.
+        # In a job with a seed TensorFlow makes it a plain Map: one batch after the other.
         if node.name.startswith(("ParallelMap", "Map")) and len(maps) < len(names):
             values = {each.name: each.value for each in node.parameters}
             parallelism = max(1, int(values.get("parallelism", 1)))
