@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -87,6 +89,16 @@ class OnDisk:
 def keeper(rows: int, folder: Path | None) -> Keeper:
     """Keep so many rows: in this folder, or in memory without one."""
     return InMemory(rows) if folder is None else OnDisk(rows, folder)
+
+
+@contextmanager
+def place_of(workdir: Path | None) -> Iterator[Path | None]:
+    """Give a folder for rows that are kept no longer than they are read."""
+    if workdir is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="rows-", dir=workdir) as folder:
+        yield Path(folder)
 
 
 def fits(row_bytes: int, rows: int, memory_bytes: int | None) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.architecture import inputs_of, outputs_of
 from trainer.errors import SpecUnbuildableError
 from trainer.judging import judge
+from trainer.pipeline import PipelineOptions, evaluation_dataset
 from trainer.samples import Samples, Splits
 
 if TYPE_CHECKING:
@@ -52,16 +53,16 @@ def cast(model: keras.Model, samples: Samples) -> Samples:
     return replace(samples, features=features)
 
 
-def judged(model: keras.Model, how: CompileOptions, rows: Samples, batch_size: int) -> dict[str, Any]:
-    """Say how the model does on these rows, by output (`trainer.judging`)."""
-    features = rows.features
-    answers = model.predict(
-        features if len(features) > 1 else next(iter(features.values())), batch_size=batch_size, verbose=0
-    )
+def judged(
+    model: keras.Model, how: CompileOptions, rows: Samples, options: PipelineOptions
+) -> dict[str, Any]:
+    """Say how the model does on these rows, by output (`trainer.judging`); their answers fit into memory."""
+    dtypes = {info.name: info.dtype for info in inputs_of(model)}
+    answers = model.predict(evaluation_dataset(rows, dtypes=dtypes, options=options), verbose=0)
     if not isinstance(answers, Mapping):
         names = [info.name for info in outputs_of(model)]
         answers = dict(zip(names, answers if isinstance(answers, list) else [answers], strict=True))
-    targets = rows.targets
+    targets = rows.whole_targets()
     if len(targets) == 1:  # which may be called otherwise than the output
         targets = {next(iter(answers)): next(iter(targets.values()))}
     # In the order of the outputs, which is that of a list of losses.

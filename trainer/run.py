@@ -324,7 +324,7 @@ class Run:
         best = self._watch.best_epoch
         part, held_out = next((name, part) for name, part in self._splits.by_use() if part is not None)
         held_out = cast(self._model, held_out.take(slice(HELD_OUT_ROWS)))
-        judgement = judged(self._model, self._spec.compile, held_out, self._spec.data.pipeline.batch_size)
+        judgement = judged(self._model, self._spec.compile, held_out, self._spec.data.pipeline)
         preprocessing = self._splits.preprocessing
         representative = self._splits.train.take(slice(REPRESENTATIVE_ROWS))
         return Trained(

@@ -12,6 +12,7 @@ from trainer.errors import SpecUnbuildableError, TrainerError
 from trainer.explaining import explained
 from trainer.fitting import Finding, class_weight_findings, index_findings, loss_findings
 from trainer.inspecting import Sketch, describe, sketch
+from trainer.keeping import place_of
 from trainer.loading import load
 from trainer.memory import shown, too_large
 from trainer.profile import Anomaly
@@ -30,17 +31,32 @@ def validate(
     seed: int,
     base: Base | None = None,
     memory_bytes: int | None = None,
+    workdir: Path | None = None,
 ) -> dict[str, Any]:
     """Look at the spec and read the data, but train nothing and make no weight; JSON.
 
     `faults` are what training would fail for, `warnings` what it would go badly with: each `pointer` and
     `detail`. `rows` counts those of each part, `model` is what `trainer.inspecting` says; both are null
-    where a fault keeps them from being known. `memory_bytes` is what training may take beside the process.
+    where a fault keeps them from being known. `memory_bytes` is what training may take beside the process;
+    rows that don't fit are kept in `workdir` meanwhile.
     """
+    with place_of(workdir) as folder:
+        return _validated(spec, DataFile.of(data_file), seed, base, memory_bytes, folder)
+
+
+def _validated(
+    spec: TrainSpec,
+    file: DataFile | None,
+    seed: int,
+    base: Base | None,
+    memory_bytes: int | None,
+    folder: Path | None,
+) -> dict[str, Any]:
     findings = [_finding(error) for error in compile_errors(spec.compile)]
     splits, model = None, None
+    fitted = base.fitted if base else None
     try:
-        splits = load(spec.data, DataFile.of(data_file), seed, published=base.fitted if base else None)
+        splits = load(spec.data, file, seed, folder=folder, published=fitted, memory_bytes=memory_bytes)
         findings += [_warning(anomaly, spec.data) for anomaly in splits.anomalies]
     except TrainerError as error:
         findings.append(_finding(error, "/data"))

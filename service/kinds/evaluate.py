@@ -11,6 +11,7 @@ from service.bases import read_base
 from service.data import data_file_of, place_of
 from service.jobs import EventKind, Job, Status
 from service.kind import Cancelled, Channel, Interrupted, Site
+from service.memory import room_bytes
 from service.protocol import Order
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
             data_file=data_file_of(order.details, order.dataset_digest),
             on_phase=phase,
             interruption=interruption,
+            workdir=Path(order.work_folder),
+            memory_bytes=room_bytes(order.spec.get("limits", {}).get("memory_bytes")),
         )
     except errors.Cancelled as error:
         raise Cancelled from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from exporter.entries import with_saved_model
@@ -41,6 +42,7 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:  # noqa: ARG001 - 
         seed=order.seed,
         base=base_of(order.details),
         memory_bytes=room_bytes(spec.limits.memory_bytes),
+        workdir=Path(order.work_folder),
     )
     exports = [
         {"name": entry.name, "format": entry.format, "missing": list(missing_modules(entry.maker))}

@@ -28,10 +28,10 @@ def scored(published, images_body):
     data = {name: images_body["data"][name] for name in ("kind", "uri", "features", "label")}
     spec = EvaluateSpec.model_validate({"data": data, "compile": images_body["compile"]})
 
-    def scored(file, interruption=lambda: None):
+    def scored(file, interruption=lambda: None, **more):
         phases: list[str] = []
         return evaluate(
-            spec, base=published[1], data_file=file, on_phase=phases.append, interruption=interruption
+            spec, base=published[1], data_file=file, on_phase=phases.append, interruption=interruption, **more
         )
 
     return scored
@@ -45,6 +45,16 @@ def test_its_own_test_rows_give_the_metrics_that_training_gave(published, scored
     assert answer["rows"] == len(rows)
     assert answer["metrics"] == pytest.approx(trained.metrics["test"], rel=1e-5)
     assert answer["outputs"] == trained.judgement["outputs"]
+
+
+def test_rows_that_memory_does_not_hold_get_the_same_score_and_leave_nothing(scored, images_file, tmp_path):
+    in_memory = scored(images_file)
+    workdir = tmp_path / "scoring"
+    workdir.mkdir()
+    from_disk = scored(images_file, workdir=workdir, memory_bytes=1000)
+    assert from_disk["metrics"] == pytest.approx(in_memory["metrics"], rel=1e-6)
+    assert from_disk["outputs"] == in_memory["outputs"]
+    assert list(workdir.iterdir()) == []
 
 
 def test_rows_that_do_not_fit_the_model_are_told(scored, tmp_path):
