@@ -44,11 +44,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Setup:
-    """What advice depends on: where rows are kept, the batch size, the augmentation."""
+    """What advice depends on: where rows are kept, batch size, augmentation, and whether a seed is set."""
 
     kept: str
     batch_size: int
     augments: bool
+    seeded: bool = False
 
 
 class Meter:
@@ -208,6 +209,16 @@ def _input_advice(step_ms: float, compute_ms: float, stages: Sequence[Stage], se
                 f"{said}; the rows are read from disk in each epoch: with more memory "
                 f"(limits.memory_bytes) they stay there, which saves up to {_ms(saved(READ))} a step",
                 saved(READ),
+            )
+        )
+    cores = os.cpu_count() or 1
+    if setup.seeded and cores > 1 and set(shares) & {PREPARE, AUGMENT}:
+        saves = step_ms - max(compute_ms, step_ms / cores)
+        found.append(
+            _Advice(
+                f"{said}; in a job with a seed TensorFlow makes one batch after the other: without one, "
+                f"{cores} at a time would save up to {_ms(saves)} a step",
+                saves,
             )
         )
     if not found:

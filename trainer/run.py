@@ -135,6 +135,7 @@ class Run:
                     kept=splits.fitted.kept if splits.fitted else "memory",
                     batch_size=spec.data.pipeline.batch_size,
                     augments=bool(spec.data.pipeline.augment),
+                    seeded=spec.seed is not None,
                 ),
             ),
         )

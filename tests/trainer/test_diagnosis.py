@@ -1,6 +1,7 @@
 """Whether the input or the device is the limit: by the law's figures, and of jobs made to be one or other."""
 
 import json
+import os
 
 import numpy as np
 import polars as pl
@@ -56,6 +57,17 @@ def test_what_saves_most_is_advised_first():
     small = diagnose(0.2, 0.1, stages(read=0.2), IN_MEMORY)
     assert "a larger data.pipeline.batch_size" in small["advice"][0]
     assert small["saves_ms"] == 0
+
+
+def test_a_seed_costs_what_several_threads_would_save():
+    setup = Setup(kept="memory", batch_size=32, augments=True, seeded=True)
+    cores = os.cpu_count() or 1
+    found = diagnose(10.0, 1.0, stages(read=1, augment=9), setup)
+    assert any("in a job with a seed" in advice for advice in found["advice"]) == (cores > 1)
+    plain = diagnose(
+        10.0, 1.0, stages(read=9), Setup(kept="disk", batch_size=32, augments=False, seeded=True)
+    )
+    assert not any("in a job with a seed" in advice for advice in plain["advice"])
 
 
 @pytest.fixture(scope="module")
