@@ -6,21 +6,26 @@ follow a rule that their writer states, from a fixed seed.
 
 from __future__ import annotations
 
-import csv
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-SEED = 7
-Array = np.ndarray[Any, Any]
+from examples.raw_data import (
+    write_digit_images,
+    write_digit_records,
+    write_posts,
+    write_support_requests,
+    write_wine,
+    write_wine_validation,
+)
+from examples.writing import SEED, Array, coloured, digits, enlarged, write_csv
 
 
 def write_digits(path: Path) -> None:
     """The 1,797 digits of scikit-learn: `x` float32 (rows, 8, 8, 1) in 0..16, `y` int64 (rows,) in 0..9."""
-    images, labels = _digits()
+    images, labels = digits()
     np.savez_compressed(path, x=images[..., np.newaxis], y=labels)
 
 
@@ -29,8 +34,8 @@ def write_digits28(path: Path) -> None:
 
     Each pixel becomes nine, with two pixels of margin around.
     """
-    images, labels = _digits()
-    large = np.pad(_enlarged(images, 3), ((0, 0), (2, 2), (2, 2))) / 16
+    images, labels = digits()
+    large = np.pad(enlarged(images, 3), ((0, 0), (2, 2), (2, 2))) / 16
     np.savez_compressed(path, x=large.reshape(len(large), -1), y=labels)
 
 
@@ -39,12 +44,19 @@ def write_digits32(path: Path) -> None:
 
     Each digit has a light colour on a dark one, both drawn.
     """
-    images, labels = (array[:600] for array in _digits())
-    rng = np.random.default_rng(SEED)
-    ink = _enlarged(images, 4)[..., np.newaxis] / 16
-    light = rng.uniform(200, 255, size=(len(ink), 1, 1, 3))
-    dark = rng.uniform(0, 50, size=(len(ink), 1, 1, 3))
-    np.savez_compressed(path, x=(ink * light + (1 - ink) * dark).astype(np.uint8), y=labels)
+    images, labels = (array[:600] for array in digits())
+    np.savez_compressed(path, x=coloured(enlarged(images, 4)), y=labels)
+
+
+def write_digit_traits(path: Path) -> None:
+    """The digits and what is true of each: `x` float32 (rows, 64) in 0..1; `even`, `prime`, `loop` 0 or 1.
+
+    0, 6, 8 and 9 are written with a loop. Several may be true of a digit, or none.
+    """
+    images, labels = digits()
+    flat = (images / 16).reshape(len(images), -1)
+    prime, loop = (np.isin(labels, those).astype(np.int64) for those in ((2, 3, 5, 7), (0, 6, 8, 9)))
+    np.savez_compressed(path, x=flat, even=1 - labels % 2, prime=prime, loop=loop)
 
 
 def write_pairs(path: Path) -> None:
@@ -52,7 +64,7 @@ def write_pairs(path: Path) -> None:
 
     Half of them are two pictures of one number.
     """
-    images, labels = _digits()
+    images, labels = digits()
     flat = (images / 16).reshape(len(images), -1)
     rng = np.random.default_rng(SEED)
     left = rng.integers(len(flat), size=2000)
@@ -71,7 +83,7 @@ def write_breast_cancer(path: Path) -> None:
     from sklearn.datasets import load_breast_cancer
 
     tumours = load_breast_cancer()
-    _write_csv(
+    write_csv(
         path,
         [*(name.replace(" ", "_") for name in tumours.feature_names), "benign"],
         ([*map(float, row), int(label)] for row, label in zip(tumours.data, tumours.target, strict=True)),
@@ -83,7 +95,7 @@ def write_diabetes(path: Path) -> None:
     from sklearn.datasets import load_diabetes
 
     patients = load_diabetes()
-    _write_csv(
+    write_csv(
         path,
         [*patients.feature_names, "progression"],
         # Whole numbers would read as classes.
@@ -100,7 +112,7 @@ def write_rare(path: Path) -> None:
     x = rng.normal(size=(2000, 8))
     score = x @ rng.normal(size=8) + rng.normal(scale=0.5, size=len(x))
     fraud = (score > np.quantile(score, 0.95)).astype(int)
-    _write_csv(
+    write_csv(
         path,
         [*"abcdefgh", "fraud"],
         ([*map(float, row), int(label)] for row, label in zip(x.round(4), fraud, strict=True)),
@@ -178,7 +190,7 @@ def write_clicks(path: Path) -> None:
     user, item = rng.integers(60, size=4000), rng.integers(40, size=4000)
     agree = (users[user] * items[item]).sum(axis=1)
     clicked = rng.random(4000) < 1 / (1 + np.exp(-2 * agree))
-    _write_csv(path, ["user", "item", "clicked"], zip(user, item, clicked.astype(int), strict=True))
+    write_csv(path, ["user", "item", "clicked"], zip(user, item, clicked.astype(int), strict=True))
 
 
 def write_ring(path: Path) -> None:
@@ -186,26 +198,7 @@ def write_ring(path: Path) -> None:
     rng = np.random.default_rng(SEED)
     angle = rng.uniform(0, 2 * np.pi, size=1000)
     points = np.stack([np.cos(angle), np.sin(angle)], axis=1) + rng.normal(scale=0.05, size=(1000, 2))
-    _write_csv(path, ["x", "y"], points.round(4).tolist())
-
-
-def _digits() -> tuple[Array, Array]:
-    """Images float32 (rows, 8, 8) in 0..16, and labels int64 (rows,)."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    return digits.images.astype(np.float32), digits.target.astype(np.int64)
-
-
-def _enlarged(images: Array, times: int) -> Array:
-    return images.repeat(times, axis=1).repeat(times, axis=2)
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    with path.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(header)
-        table.writerows(rows)
+    write_csv(path, ["x", "y"], points.round(4).tolist())
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {
@@ -221,7 +214,21 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "tickets.npz": write_tickets,
     "clicks.csv": write_clicks,
     "ring.csv": write_ring,
+    "digit_traits.npz": write_digit_traits,
+    "support_requests.csv": write_support_requests,
+    "wine.csv": write_wine,
+    "wine_validation.csv": write_wine_validation,
+    "posts.jsonl": write_posts,
+    "digit_records.tfrecord": write_digit_records,
+    "digit_images.zip": write_digit_images,
 }
+
+
+def file_of(uri: str) -> str:
+    """The file that an example's `dataset://NAME` is uploaded from."""
+    name = uri.removeprefix("dataset://").replace("-", "_")
+    (found,) = (file for file in WRITERS if file.partition(".")[0] == name)
+    return found
 
 
 def main() -> int:
