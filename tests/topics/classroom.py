@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -16,8 +17,8 @@ import h5py
 import httpx
 import numpy as np
 
-from examples.data import WRITERS
-from fitserve import Client, Job
+from examples.data import WRITERS, file_of
+from fitserve import Client, Job, Predictor
 from tests.acceptance.stack import RunningStack, example
 
 PLUGINS = Path(__file__).parents[2] / "deploy" / "plugins"
@@ -28,7 +29,8 @@ class Outcome:
     """A job that succeeded, and what its version holds.
 
     `resolved` is the spec with all that was chosen for it, `weights` the arrays of the weights file by their
-    paths, `inspected` what was said of the model before it was trained.
+    paths, `inspected` what was said of the model before it was trained. `inputs` are as a request sends
+    them: texts where a column holds texts, bytes where it holds files.
     """
 
     job: Job
@@ -93,10 +95,10 @@ class Classroom:
 
     def train(self, spec: dict[str, Any]) -> Outcome:
         """Upload what the spec needs, submit it, wait until its version answers, and fetch what it left."""
-        self.upload(spec)
+        self.upload(spec["data"])
         submitted = self.client.submit(spec)
         # Beside training, in the worker's child for short work.
-        inspected = self.inspect({"model": spec["model"], "data": spec["data"]})
+        inspected = self._looked_at(spec)
         job = self.client.wait(submitted.id, timeout_s=240)
         assert job.status == "succeeded", (job.error, self.stack.logs())
         assert job.result is not None
@@ -115,32 +117,49 @@ class Classroom:
                 {name: float(cell) for name, cell in row.items() if cell}
                 for row in csv.DictReader(curves.splitlines())
             ],
-            inputs=_under("inputs/", samples),
+            inputs=_under("inputs/", samples) | _files(_under("inputs_b64/", samples)),
             outputs=_under("outputs/", samples),
             weights=_arrays(self._artifact(job, "weights")),
             inspected=inspected,
             training_s=self._training_s(job),
         )
 
-    def upload(self, spec: Mapping[str, Any]) -> None:
-        """Write and upload the data set that the spec names, unless it was."""
-        name = spec["data"]["uri"].removeprefix("dataset://")
-        if name in self._uploaded:
-            return
-        path = self.folder / f"{name.replace('-', '_')}.{spec['data']['kind']}"
-        WRITERS[path.name](path)
-        assert self.client.upload(path, name=name).status == "ready"
+    def upload(self, data: Mapping[str, Any]) -> None:
+        """Write and upload the data sets that the spec's data section names, unless they were."""
+        for uri in uris_of(data):
+            name = uri.removeprefix("dataset://")
+            if name not in self._uploaded:
+                path = self.folder / file_of(uri)
+                WRITERS[path.name](path)
+                self.upload_file(path, name)
+
+    def upload_file(self, path: Path, name: str) -> None:
+        """Upload a file under a name, which specs may then use."""
+        uploaded = self.client.upload(path, name=name)
+        assert uploaded.status == "ready", uploaded.error
         self._uploaded.add(name)
+
+    def over_grpc(self, outcome: Outcome) -> dict[str, np.ndarray]:
+        """Ask the served version for its samples."""
+        with Predictor(self.stack.addresses.serving_grpc) as predictor:
+            return dict(predictor.predict(outcome.name, outcome.inputs))
+
+    def over_rest(self, outcome: Outcome) -> dict[str, np.ndarray]:
+        """Ask the same as JSON: a missing number as NaN, a file in base64."""
+        columns = {name: [_json(each) for each in rows] for name, rows in outcome.inputs.items()}
+        answer = httpx.post(
+            f"{self.stack.addresses.serving_rest}/v1/models/{outcome.name}:predict",
+            content=json.dumps({"inputs": columns}),  # httpx's own JSON knows no NaN
+            timeout=60,
+        )
+        assert answer.is_success, answer.text
+        outputs = answer.json()["outputs"]
+        named = outputs if len(outcome.outputs) > 1 else dict.fromkeys(outcome.outputs, outputs)
+        return {name: np.array(rows) for name, rows in named.items()}
 
     def inspect(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask POST /v1/models:inspect; where no worker had the time for it, wait for the row's result."""
-        answer = self.ask("POST", "/v1/models:inspect", json=body)
-        assert answer.is_success, answer.text
-        if answer.status_code == httpx.codes.OK:
-            return answer.json()
-        row = self.client.wait(answer.json()["id"], timeout_s=120)
-        assert row.status == "succeeded", row.error
-        return dict(row.raw["result"])
+        return self._told("/v1/models:inspect", body)
 
     def artifact(self, outcome: Outcome, name: str) -> bytes:
         """Fetch an artifact of an outcome's version."""
@@ -150,6 +169,21 @@ class Classroom:
         """Ask the API itself, for what the client has no words."""
         headers = {"Authorization": f"Bearer {self.stack.token}"}
         return httpx.request(method, f"{self.stack.addresses.api}{path}", headers=headers, timeout=60, **more)
+
+    def _looked_at(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask what the model is; where columns are prepared, as wide as the data make them, in a dry run."""
+        if "columns" not in spec["data"]:
+            return self.inspect({"model": spec["model"], "data": spec["data"]})
+        return dict(self._told("/v1/jobs:validate", spec)["model"])
+
+    def _told(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        answer = self.ask("POST", path, json=body)
+        assert answer.is_success, answer.text
+        if answer.status_code == httpx.codes.OK:
+            return answer.json()
+        row = self.client.wait(answer.json()["id"], timeout_s=120)
+        assert row.status == "succeeded", row.error
+        return dict(row.raw["result"])
 
     def _artifact(self, job: Job, name: str) -> bytes:
         assert job.result is not None
@@ -170,8 +204,26 @@ class Classroom:
         return (began["exporting"] - began["training"]).total_seconds()
 
 
+def uris_of(data: Mapping[str, Any]) -> list[str]:
+    """The data sets that a data section names: its own, then those of further parts."""
+    return [each["uri"] for each in (data, data.get("validation"), data.get("test")) if each]
+
+
 def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
+
+
+def _files(encoded: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The bytes of the files in base64, in arrays of objects: numpy's own bytes lose zeros at their end."""
+    return {
+        name: np.array([base64.b64decode(each) for each in rows], object) for name, rows in encoded.items()
+    }
+
+
+def _json(value: Any) -> Any:  # a row of an array, or bytes
+    if isinstance(value, bytes):
+        return {"b64": base64.b64encode(value).decode()}
+    return value.tolist()
 
 
 def _arrays(file: bytes) -> list[tuple[str, np.ndarray]]:

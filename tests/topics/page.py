@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from tests.topics.table import EXAMPLE_TEST, MODULE, TOPICS, Topic
 
 PAGE = Path(__file__).parents[2] / "docs" / "topics.md"
 WIDTH = 120
+BAR = 60
 COLUMNS = ("parameters", "epochs", "loss", "held_out", "training_s")
 
 HEAD = f"""\
@@ -25,7 +28,7 @@ REST as the trained model did, and writes this page. The tests that it runs are 
 training, *held out* the metrics on rows that were not trained on, *training* the seconds between loading the
 data and exporting, which vary with what else a machine does.
 
-The input pipeline is in the [job spec](job-spec.md#data), exports are [there](job-spec.md#export), too.
+Exports are in the [job spec](job-spec.md#export).
 """
 
 
@@ -51,7 +54,28 @@ def text_of(figures: Mapping[str, Mapping[str, str]]) -> str:
 
 def without_figures(page: str) -> str:
     """The page as it is after any run."""
-    return re.sub(r"^(\| \[.+?\|.+?\|).*$", r"\1", page, flags=re.MULTILINE)
+    rows = re.sub(r"^(\| \[.+?\|.+?\|).*$", r"\1", page, flags=re.MULTILINE)
+    return re.sub(r"^```text\n(\w+).*?^```$", r"\1", rows, flags=re.MULTILINE | re.DOTALL)
+
+
+def drawing(which: str, found: Mapping[str, Any]) -> str:
+    """Draw a job's diagnosis: what a batch takes to make and to compute, the two bounds, and a step."""
+    bounds = found["bounds_ms"]
+    measured = f"{found['verdict']}: computing for {found['device_use']:.0%} of it"
+    lines = (
+        ("t_input", found["input_ms"], ""),
+        ("t_compute", found["compute_ms"], ""),
+        ("in turns", bounds["sum"], "t_input + t_compute"),
+        ("ahead", bounds["max"], "max(t_input, t_compute)"),
+        ("measured", found["step_ms"], measured),
+    )
+    longest = max(ms for _, ms, _ in lines)
+    bars = [
+        f"{name:<10} {'█' * round(BAR * ms / longest)} {ms:.3g} ms {said}".rstrip()
+        for name, ms, said in lines
+    ]
+    advice = textwrap.wrap(found["advice"][0], WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(["```text", which, *bars, "", *advice, "```"])
 
 
 def _section(topic: Topic, figures: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
@@ -67,6 +91,8 @@ def _section(topic: Topic, figures: Mapping[str, Mapping[str, str]]) -> Iterator
         yield f"| {spec} | `{EXAMPLE_TEST}[{which}]` | {' | '.join(cells)} s |"
     if topic.examples:
         yield ""
+    if topic.draws:
+        yield from (drawing(which, json.loads(figures[which]["pipeline"])) + "\n" for which in topic.examples)
     if topic.tests:
         yield "Also checked:\n"
         yield from (f"- `{MODULE}::{test}`" for test in topic.tests)

@@ -1,4 +1,4 @@
-"""What introductions to Keras teach about models and the loop, and where it is done here, as data."""
+"""What introductions to Keras teach about models, data and the loop, and where it is done here, as data."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ EXAMPLE_TEST = "test_example"
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic; `examples` are trained by EXAMPLE_TEST, `tests` check what else is said of them."""
+    """One topic; `examples` are trained by EXAMPLE_TEST, `tests` check what else is said of them.
+
+    `draws` is whether the page draws what was measured of the examples' pipelines.
+    """
 
     name: str
     taught: str
     here: str
     examples: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
+    draws: bool = False
 
 
 TOPICS = (
@@ -65,8 +69,9 @@ TOPICS = (
         "Dense, Conv2D, MaxPooling2D, GlobalAveragePooling2D, LSTM, GRU, Embedding, MultiHeadAttention, "
         "Flatten, Reshape.",
         "Every layer of Keras but those that carry code (`Lambda`) or read files, under its own name and "
-        "with its own arguments.",
-        ("convolution", "digits", "image_classifier", "lstm", "gru", "attention"),
+        "with its own arguments. An Embedding takes the `index` of a category and the words of a text as "
+        "`int`, whose numbers the job finds out and the version keeps.",
+        ("convolution", "digits", "image_classifier", "lstm", "gru", "attention", "embedding"),
     ),
     Topic(
         "Activations",
@@ -88,26 +93,66 @@ TOPICS = (
         "32x32x3 images; blocks of Conv2D 32/64/128, BatchNormalization, pooling and SpatialDropout2D "
         "0.2/0.3; global average pooling, Dense 256 with L2, Dropout 0.5, softmax over 10 classes.",
         "A spec that is ready, with a cache and, behind it, random augmentation of the training rows. The"
-        " figures are of a short run on 480 images: more rows and epochs make it better.",
-        ("image_classifier",),
+        " figures are of a short run on 480 images: more rows and epochs make it better. Images may be an "
+        "array, or PNG and JPEG files in one folder a class; then requests send files, too.",
+        ("image_classifier", "image_folder"),
         ("test_the_image_classifier_beats_chance_on_new_images",),
+    ),
+    Topic(
+        "tf.data",
+        "map, shuffle(buffer), batch, prefetch(AUTOTUNE); cache after costly deterministic work and before"
+        " random augmentation; TFRecord; parallel map.",
+        "`data.pipeline` has what is to be chosen: `batch_size`, `shuffle`, `cache`, `augment`. The order of "
+        "the stages is ours, and [always the right one](job-spec.md#pipeline): prepared, kept, shuffled, "
+        "augmented, batched, each stage in parallel and ahead of the next; a layer that isn't random is "
+        "refused in `augment`. `data.columns` is the map: numbers, categories, texts, dates and images, "
+        "learnt from the training rows and served with the model. Rows in memory are shuffled all together, "
+        "those on disk within a buffer. Sources are arrays, tables, JSON lines, TFRecord and folders of "
+        "images.",
+        ("support_requests", "tfrecord", "image_folder", "embedding"),
+        (
+            "test_augmentation_stays_behind_the_cache",
+            "test_a_layer_that_is_not_random_is_refused_behind_the_cache",
+            "test_rows_in_memory_and_on_disk_end_with_the_same_weights",
+            "test_records_and_a_table_of_the_same_rows_end_with_the_same_weights",
+            "test_raw_rows_are_asked_with_their_gaps_and_in_any_script",
+        ),
+    ),
+    Topic(
+        "The pipeline's law",
+        "t_serial = t_input + t_compute; t_overlapped = max(t_input, t_compute): of 12 ms and 20 ms, 20 "
+        "instead of 32. Utilization is t_compute / step. Profile first; where the input is the bottleneck "
+        "only cheaper input helps.",
+        "Every job is profiled while it trains, and [says under `pipeline`](job-spec.md#pipeline) which of "
+        "the two is its limit, by how much, and what to do first. Below, as two jobs were measured: one that "
+        "decodes its images in each epoch, and the same with a cache; both end with the same weights.",
+        ("decode_each_epoch", "decode_once"),
+        (
+            "test_a_job_that_decodes_in_each_epoch_is_told_to_cache",
+            "test_a_step_lies_between_the_bounds_of_the_law",
+        ),
+        draws=True,
     ),
     Topic(
         "Compile",
         "adam, sgd, rmsprop, adamw; sparse and one-hot categorical crossentropy, binary crossentropy, "
         "mse, mae; accuracy, AUC, Precision, Recall.",
-        "All of Keras's, by name or as an object with `class_name` and `config`.",
-        ("breast_cancer", "linear_regression", "robust_regression", "one_hot", "class_weight"),
+        "All of Keras's, by name or as an object with `class_name` and `config`. Several labels at once are "
+        "a list of columns, with sigmoid and binary crossentropy.",
+        ("breast_cancer", "linear_regression", "robust_regression", "one_hot", "multi_label", "class_weight"),
+        ("test_several_labels_may_be_true_at_once",),
     ),
     Topic(
         "Fit",
         "batch_size, epochs, validation_split (the last part of the rows) or validation data, shuffle, "
         "class_weight {0: 1, 1: 10}; History, learning curves and the best epoch.",
-        "`fit` has the epochs and `class_weight`, `data` the parts and the batches. A job shows the "
+        "`fit` has the epochs and `class_weight`, `data` the batches and the parts: `validation_split`, "
+        "`split`, or a set of its own as `validation`. A job shows the "
         "metrics of its last and its best epoch; its version keeps the curves as a table.",
-        ("dense", "class_weight"),
+        ("dense", "validation_data", "class_weight"),
         (
             "test_validation_split_takes_the_last_rows",
+            "test_validation_data_are_a_set_of_their_own",
             "test_the_best_epoch_is_that_of_the_least_validation_loss",
             "test_class_weight_finds_more_of_a_rare_class",
         ),

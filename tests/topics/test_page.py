@@ -5,16 +5,19 @@ from __future__ import annotations
 import ast
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from examples.data import WRITERS
+from examples.data import WRITERS, file_of
 from service.jobs import JobSpec
-from tests.topics.page import COLUMNS, PAGE, figures_of, text_of, without_figures
+from tests.topics.classroom import uris_of
+from tests.topics.page import COLUMNS, PAGE, drawing, figures_of, text_of, without_figures
 from tests.topics.table import EXAMPLE_TEST, EXAMPLES, MODULE, TOPICS
 from trainer.catalog import catalog
+from trainer.diagnosis import Setup, Stage, diagnose
 from trainer.loading import load
 from trainer.source import DataFile
 
@@ -27,8 +30,14 @@ def spec_of(which: str) -> dict[str, Any]:
     return json.loads((ROOT / "examples" / f"{which}.json").read_text())
 
 
-def data_of(spec: dict[str, Any]) -> str:
-    return f"{spec['data']['uri'].removeprefix('dataset://').replace('-', '_')}.{spec['data']['kind']}"
+def files_of(which: str) -> list[str]:
+    """The files that an example's data sets are uploaded from, its own first."""
+    return [file_of(uri) for uri in uris_of(spec_of(which)["data"])]
+
+
+def measured(step_ms: float) -> dict[str, Any]:
+    """A diagnosis of 12 ms to make a batch and 20 ms to compute with it."""
+    return diagnose(step_ms, 20.0, [Stage("read", 12.0, 1)], Setup("memory", batch_size=32, augments=False))
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +49,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_page_is_that_of_the_table() -> None:
-    expected = text_of({which: dict.fromkeys(COLUMNS, "?") for which in EXAMPLES})
+    figures = {**dict.fromkeys(COLUMNS, "?"), "pipeline": json.dumps(measured(step_ms=20.0))}
+    expected = text_of(dict.fromkeys(EXAMPLES, figures))
     assert without_figures(PAGE.read_text()) == without_figures(expected), "run `make topics`"
     assert "?" not in re.findall(r"\| ([^|]+) ", PAGE.read_text())
 
 
 def test_every_topic_is_there_once_with_examples_or_a_page() -> None:
     names = [topic.name for topic in TOPICS]
-    assert len(names) == len(set(names)) == 14
+    assert len(names) == len(set(names)) == 16
     assert [topic.name for topic in TOPICS if not topic.examples and ".md" not in topic.here] == []
 
 
@@ -61,6 +71,17 @@ def test_every_test_named_is_there_and_the_other_way_round() -> None:
     }
     tests = {name for name in functions if name.startswith("test_")}
     assert {test for topic in TOPICS for test in topic.tests} | {EXAMPLE_TEST} == tests
+
+
+def test_a_diagnosis_is_drawn_with_the_bounds_of_the_law() -> None:
+    lines = drawing("dense", measured(step_ms=20.5)).splitlines()
+    shown = {line[:10].strip(): (line.count("█"), line.partition("█ ")[2]) for line in lines if "█" in line}
+    assert shown["t_input"] == (22, "12 ms")
+    assert shown["t_compute"] == (38, "20 ms")
+    assert shown["in turns"] == (60, "32 ms t_input + t_compute")
+    assert shown["ahead"] == (38, "20 ms max(t_input, t_compute)")
+    assert shown["measured"] == (38, "20.5 ms compute-bound: computing for 98% of it")
+    assert "".join(lines[8:-1]).startswith("compute-bound: 12 ms to make a batch, 20 ms to compute with it")
 
 
 def test_figures_are_read_from_a_report(tmp_path: Path) -> None:
@@ -81,18 +102,20 @@ def test_a_run_without_an_example_writes_no_page() -> None:
 def test_an_example_is_a_spec_whose_data_is_written(which: str, data: Path) -> None:
     spec = JobSpec.model_validate(spec_of(which))
     assert spec.name == which.replace("_", "-")
-    splits = load(spec.data, DataFile.of(data / data_of(spec_of(which))), seed=7)
+    first, *others = (DataFile(data / name, data / ".converted") for name in files_of(which))
+    further = dict(zip(spec.data.further, others, strict=True))
+    splits = load(spec.data, replace(first, further=further), seed=7)
     assert splits.validation is not None
 
 
 def test_the_list_of_examples_names_each_with_its_data_set() -> None:
-    listed = re.findall(r"^\| \[(\w+)\]\((\w+)\.json\) \|.+\| `(\S+)` \|$",
+    listed = re.findall(r"^\| \[(\w+)\]\((\w+)\.json\) \|.+\| `(.+)` \|$",
                         (ROOT / "examples" / "README.md").read_text(), re.MULTILINE)  # fmt: skip
-    assert sorted(listed) == [(which, which, data_of(spec_of(which))) for which in SPECS]
+    assert sorted(listed) == [(which, which, "`, `".join(files_of(which))) for which in SPECS]
 
 
 def test_every_data_set_is_used() -> None:
-    assert {data_of(spec_of(which)) for which in SPECS} == WRITERS.keys()
+    assert {file for which in SPECS for file in files_of(which)} == WRITERS.keys()
 
 
 def test_the_page_on_losses_names_what_keras_has() -> None:

@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
 import tarfile
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
-from fitserve import Predictor, ProblemError
+from examples.writing import digits, write_csv
+from fitserve import ProblemError
 from tests.acceptance.stack import example
 from tests.topics.classroom import Classroom, Outcome
 from tests.topics.table import EXAMPLES
@@ -29,9 +31,16 @@ SAME = {"rtol": 1e-5, "atol": 1e-5}
 THREE_WAYS = ("mlp_sequential", "mlp_functional", "mlp_subclassed")
 
 
-def served(room: Classroom, outcome: Outcome) -> dict[str, np.ndarray]:
-    with Predictor(room.stack.addresses.serving_grpc) as predictor:
-        return dict(predictor.predict(outcome.name, outcome.inputs))
+def same_weights(*outcomes: Outcome) -> bool:
+    """Whether all weights are equal, to the bit."""
+    arrays = [[array for _, array in outcome.weights] for outcome in outcomes]
+    return all(np.array_equal(each, first) for first, *others in zip(*arrays, strict=True) for each in others)
+
+
+def stages(outcome: Outcome) -> list[str]:
+    """The stages of the pipeline, as they were measured."""
+    assert outcome.job.pipeline is not None
+    return [stage["name"] for stage in outcome.job.pipeline["stages"]]
 
 
 def stack_of(*units: int, bias: bool = True) -> dict[str, Any]:
@@ -48,15 +57,10 @@ def test_example(
 ) -> None:
     """Uploaded, submitted, trained, published, and answered by gRPC and REST as the trained model did."""
     outcome, room = trained(which), room_for(which)
-    answers = served(room, outcome)
-    assert answers.keys() == outcome.outputs.keys()
-    rest = httpx.post(
-        f"{room.stack.addresses.serving_rest}/v1/models/{outcome.name}:predict",
-        json={"inputs": {name: rows.tolist() for name, rows in outcome.inputs.items()}},
-    ).json()["outputs"]
-    for name, expected in outcome.outputs.items():
-        np.testing.assert_allclose(answers[name], expected, **SAME)
-        np.testing.assert_allclose(rest[name] if len(answers) > 1 else rest, expected, **SAME)
+    for answers in (room.over_grpc(outcome), room.over_rest(outcome)):
+        assert answers.keys() == outcome.outputs.keys()
+        for name, expected in outcome.outputs.items():
+            np.testing.assert_allclose(answers[name], expected, **SAME)
     assert outcome.inspected["parameters"] == outcome.parameters
     assert outcome.curves[-1]["loss"] != outcome.curves[0]["loss"]
     record_property("parameters", f"{outcome.parameters:,}")
@@ -66,6 +70,7 @@ def test_example(
     shown = held_out or {"loss": outcome.held_out["loss"]}
     record_property("held_out", ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
     record_property("training_s", f"{outcome.training_s:.1f}")
+    record_property("pipeline", json.dumps(outcome.job.pipeline))
 
 
 def test_a_job_run_eagerly_computes_what_its_graph_does(classroom: Classroom, trained: Trained) -> None:
@@ -115,8 +120,7 @@ def test_a_dense_layer_without_a_shape_is_not_built_yet(classroom: Classroom) ->
 
 def test_three_ways_to_a_model_end_with_the_same_weights_and_curves(trained: Trained) -> None:
     outcomes = [trained(which) for which in THREE_WAYS]
-    for others in zip(*(outcome.weights for outcome in outcomes), strict=True):
-        assert all(np.array_equal(array, others[0][1]) for _, array in others)
+    assert same_weights(*outcomes)
     assert outcomes[0].parameters == 21 * 64 + 65 * 32 + 33 * 5
     assert outcomes[0].curves == outcomes[1].curves == outcomes[2].curves
     answers = [next(iter(outcome.outputs.values())) for outcome in outcomes]
@@ -139,13 +143,121 @@ def test_a_shared_layer_has_its_weights_once(trained: Trained) -> None:
 
 def test_what_is_random_in_training_is_not_in_serving(classroom: Classroom, trained: Trained) -> None:
     outcome = trained("regularization")
-    first, second = served(classroom, outcome), served(classroom, outcome)
+    first, second = classroom.over_grpc(outcome), classroom.over_grpc(outcome)
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
 def test_the_image_classifier_beats_chance_on_new_images(trained: Trained) -> None:
     # A tenth is chance; 0.67 was measured.
     assert trained("image_classifier").held_out["accuracy"] >= 0.4
+
+
+def of_images(**pipeline: Any) -> dict[str, Any]:
+    """Three epochs of the images in files, under this pipeline, in one order wherever they are kept."""
+    spec = example("image_folder", name="-".join(["images", *map(str, pipeline.values())]).lower())
+    spec["data"]["pipeline"] |= {"shuffle": False, **pipeline}
+    spec["fit"] = {"epochs": 3}
+    return spec
+
+
+@pytest.fixture(scope="module")
+def in_memory(classroom: Classroom) -> Outcome:
+    return classroom.train(of_images(cache="memory"))
+
+
+def test_augmentation_stays_behind_the_cache(classroom: Classroom, in_memory: Outcome) -> None:
+    """Images that are kept are altered anew in each epoch, as those are that are decoded anew."""
+    anew = classroom.train(of_images(cache=False))
+    assert stages(anew) == ["order", "read", "prepare", "augment"]
+    assert stages(in_memory) == ["order", "read", "augment"]
+    assert same_weights(in_memory, anew)
+    spec = of_images(cache="memory")
+    del spec["data"]["pipeline"]["augment"]
+    assert not same_weights(in_memory, classroom.train(spec))
+
+
+def test_a_layer_that_is_not_random_is_refused_behind_the_cache(classroom: Classroom) -> None:
+    spec = of_images(augment=[{"class_name": "Rescaling", "config": {"scale": 0.1}}])
+    spec["name"] = "refused"
+    with pytest.raises(ProblemError) as refused:
+        classroom.client.submit(spec)
+    (error,) = refused.value.errors
+    assert error.pointer == "/data/pipeline/augment/0/class_name"
+    assert "put it into the model" in error.detail
+
+
+def test_rows_in_memory_and_on_disk_end_with_the_same_weights(
+    classroom: Classroom, in_memory: Outcome
+) -> None:
+    on_disk = classroom.train(of_images(cache="disk"))
+    assert stages(on_disk) == ["read", "augment"]
+    assert same_weights(in_memory, on_disk)
+
+
+def test_records_and_a_table_of_the_same_rows_end_with_the_same_weights(
+    classroom: Classroom, trained: Trained
+) -> None:
+    images, labels = digits()
+    names = [f"pixel_{number}" for number in range(64)]
+    path = classroom.folder / "digit_table.csv"
+    rows = zip(images.reshape(-1, 64).tolist(), labels.tolist(), strict=True)
+    write_csv(path, [*names, "digit"], ([*pixels, label] for pixels, label in rows))
+    classroom.upload_file(path, "digit-table")
+    spec = example("tfrecord", name="digit-table")
+    spec["data"] |= {"kind": "csv", "uri": "dataset://digit-table", "features": names}
+    assert same_weights(trained("tfrecord"), classroom.train(spec))
+
+
+def test_raw_rows_are_asked_with_their_gaps_and_in_any_script(trained: Trained) -> None:
+    """What `test_example` asks servers for has what is hard: missing values, and texts beyond Latin."""
+    rows = trained("support_requests").inputs
+    assert np.isnan(rows["waited_h"]).any()
+    assert all("" in rows[name] for name in ("opened", "plan", "message"))
+    scripts = {unicodedata.name(letter).split()[0] for letter in "".join(rows["message"]) if letter.isalpha()}
+    assert scripts >= {"LATIN", "CYRILLIC", "HIRAGANA", "KATAKANA", "CJK"}
+
+
+def test_a_job_that_decodes_in_each_epoch_is_told_to_cache(trained: Trained) -> None:
+    anew, once = trained("decode_each_epoch"), trained("decode_once")
+    assert anew.job.pipeline is not None
+    assert once.job.pipeline is not None
+    assert anew.job.pipeline["verdict"] == "input-bound"
+    assert 'set data.pipeline.cache to "auto"' in anew.job.pipeline["advice"][0]
+    assert (stages(anew), stages(once)) == (["order", "read", "prepare"], ["order", "read"])
+    assert once.job.pipeline["step_ms"] < anew.job.pipeline["step_ms"]
+    assert once.job.pipeline["device_use"] > anew.job.pipeline["device_use"]
+    assert same_weights(anew, once)
+
+
+@pytest.mark.parametrize("which", ["decode_each_epoch", "decode_once"])
+def test_a_step_lies_between_the_bounds_of_the_law(which: str, trained: Trained) -> None:
+    found = trained(which).job.pipeline
+    assert found is not None
+    step, compute, given = found["step_ms"], found["compute_ms"], found["input_ms"]
+    rounded = {"abs": 2e-4}  # figures have four decimals
+    assert found["bounds_ms"]["sum"] == pytest.approx(given + compute, **rounded)
+    assert found["bounds_ms"]["max"] == pytest.approx(max(given, compute), **rounded)
+    assert found["device_use"] == pytest.approx(compute / step, **rounded)
+    assert found["waiting_share"] == pytest.approx(1 - compute / step, **rounded)
+    assert found["bounds_ms"]["max"] <= step + 2e-4
+    # What hands a batch over is in no stage's time: half a millisecond was measured.
+    assert step <= found["bounds_ms"]["sum"] + 5
+
+
+def test_several_labels_may_be_true_at_once(trained: Trained) -> None:
+    (probable,) = trained("multi_label").outputs.values()
+    assert probable.shape[1:] == (3,)
+    assert {0, 2} <= set((probable > 0.5).sum(axis=1).tolist())
+
+
+def test_validation_data_are_a_set_of_their_own(classroom: Classroom, trained: Trained) -> None:
+    outcome = trained("validation_data")
+    with (classroom.folder / "wine_validation.csv").open(encoding="utf-8") as file:
+        rows = [list(row.values()) for row in csv.DictReader(file)]
+    judgement = json.loads(classroom.artifact(outcome, "judgement"))
+    assert (judgement["part"], judgement["rows"]) == ("validation", len(rows))
+    asked = outcome.inputs["features"]
+    np.testing.assert_array_equal(asked, np.array([row[:-1] for row in rows[: len(asked)]], np.float32))
 
 
 def test_validation_split_takes_the_last_rows(classroom: Classroom, trained: Trained) -> None:
@@ -187,7 +299,7 @@ def test_callbacks_stop_slow_down_keep_and_write(classroom: Classroom, trained: 
 
 def test_a_lambda_callback_is_refused_with_what_to_do(classroom: Classroom) -> None:
     spec = example("callbacks", name="lambda")
-    classroom.upload(spec)
+    classroom.upload(spec["data"])
     spec["fit"]["callbacks"] = [{"class_name": "LambdaCallback", "config": {}}]
     with pytest.raises(ProblemError) as refused:
         classroom.client.submit(spec)
@@ -235,7 +347,7 @@ def test_mixed_precision_ends_as_float32(which: str, trained: Trained) -> None:
 def test_mirrored_asks_for_a_slot_of_several_devices(classroom: Classroom, trained: Trained) -> None:
     trained("mirrored")
     spec = example("mirrored", name="alone")
-    classroom.upload(spec)
+    classroom.upload(spec["data"])
     job = classroom.client.wait(classroom.client.submit(spec).id, timeout_s=120)
     assert job.error is not None
     assert (job.error.code, job.error.location) == ("spec_unbuildable", {"pointer": "/resources/strategy"})
