@@ -59,7 +59,8 @@ class Meter:
         """`stages` names the parallel stages of the pipeline, in the order in which a batch passes them."""
         self._names, self._setup = tuple(stages), setup
         self._iterator: Any = None
-        self._marks: list[tuple[float, int]] = []
+        self._mark: tuple[float, int] | None = None
+        self._pending_s, self._pending_steps, self._epochs = 0.0, 0, 0
         self._began = time.perf_counter()
         self._steps, self._elapsed_s, self._away_s, self._spent_s = 0, 0.0, 0.0, 0.0
         self._stages: tuple[Stage, ...] = ()
@@ -75,11 +76,12 @@ class Meter:
             self._iterator = iterator
             return function(iterator)
 
-        self._iterator, self._marks = None, []
+        self._iterator, self._mark = None, None
         self._function, model.train_function = function, noting
 
     def detach(self, model: keras.Model) -> None:
-        """Leave the model as it was."""
+        """Measure what is left of a fit that ends, and leave the model as it was."""
+        self._read()
         model.train_function = self._function
         self._iterator = None
 
@@ -87,20 +89,26 @@ class Meter:
         """A call begins with this step of its epoch, from 0."""
         now = time.perf_counter()
         if step == 0:
-            self._marks = []
-        if self._iterator is None:
-            return  # the first call of a fit traces the model
-        self._marks.append((now, step))
-        if step - self._marks[0][1] >= _GAPS - 1:
-            self._read()
-            self._marks = [(time.perf_counter(), step)]
+            self._mark = None
+        if self._mark is not None:
+            self._count(now, step)
+        if self._iterator is not None:  # else this is the first call of a fit, which traces the model
+            self._mark = (now, step)
+            if self._pending_steps >= _GAPS - 10:
+                self._read()
+                self._mark = (time.perf_counter(), step)
 
     def end(self, step: int) -> None:
         """The last call of an epoch ended after so many steps."""
-        if self._marks:
-            self._marks.append((time.perf_counter(), step))
-            self._read()
-            self._marks = []
+        if self._mark is not None:
+            self._count(time.perf_counter(), step)
+            self._epochs += 1
+        self._mark = None
+
+    def _count(self, now: float, step: int) -> None:
+        at, before = self._mark or (now, step)
+        self._pending_s += now - at
+        self._pending_steps += step - before
 
     def diagnosis(self, *, last: bool = False) -> dict[str, Any] | None:
         """Say what was found, if there is something to say; not again at once, unless it is the last word."""
@@ -120,20 +128,22 @@ class Meter:
         return {**found, "measured": measured}
 
     def _read(self) -> None:
-        """Add the marked steps to the sums, with what tf.data measured meanwhile."""
-        began, (first_at, first), (last_at, last) = time.perf_counter(), self._marks[0], self._marks[-1]
-        steps = last - first
+        """Add the steps since the last time to the sums, with what tf.data measured meanwhile."""
+        began = time.perf_counter()
+        steps, spent_s, epochs = self._pending_steps, self._pending_s, self._epochs
+        self._pending_s, self._pending_steps, self._epochs = 0.0, 0, 0
         if steps < 2 or self._spent_s > MOST_COST * (began - self._began):
             return
         model = _model_of(self._iterator)
-        if model is not None:
-            # The last step's gap ends when the next one asks.
-            gaps = list(model.gap_times)[1 - steps :]
+        if model is not None and model.gap_times:
+            # An epoch's last gap has its validation and its checkpoint in it; the newest hasn't ended yet.
+            gaps = sorted(list(model.gap_times)[-steps:])
+            gaps = gaps[: max(1, len(gaps) - epochs)]
             self._steps += steps
-            self._elapsed_s += last_at - first_at
-            self._away_s += steps * sum(gaps) / max(1, len(gaps)) / 1e6
+            self._elapsed_s += spent_s
+            self._away_s += steps * sum(gaps) / len(gaps) / 1e6
             self._stages = _stages_of(model, self._names)
-        self._spent_s += time.perf_counter() - began + len(self._marks) * _MARK_S
+        self._spent_s += time.perf_counter() - began + steps * _MARK_S
 
 
 def diagnose(step_ms: float, compute_ms: float, stages: Sequence[Stage], setup: Setup) -> dict[str, Any]:

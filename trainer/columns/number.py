@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 KIND = "number"
-_GAPS = 'say "missing": "mean", "median" or a number in data.columns, or correct the cell'
+_GAPS = 'Say "missing": "mean", "median" or a number in data.columns, or correct the cell.'
 
 
 class Options(ColumnOptions):
