@@ -10,6 +10,7 @@ from trainer.anomalies import AllRows, of_column
 from trainer.hashing import Distinct, hashes
 from trainer.moments import Moments
 from trainer.profile import ColumnProfile, DataProfile, Frequency
+from trainer.source import DataFile, sources
 from trainer.table import BYTES, DATE, OTHER, STRING, Field, Table
 
 if TYPE_CHECKING:
@@ -21,6 +22,15 @@ MOST_COUNTED, TOP, LONGEST_SHOWN = 50_000, 10, 100
 _DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
 _IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM")
 _FEW_TEXTS = 20
+
+
+def inspect(file: DataFile, kind: str) -> DataProfile:
+    """Describe the columns of a file of that kind.
+
+    Raises:
+        InvalidDataError: the file isn't what its kind says.
+    """
+    return profile(kind, sources()[kind].open_table(None, file))
 
 
 def profile(kind: str, table: Table) -> DataProfile:

@@ -16,11 +16,9 @@ from trainer.discovery import discover
 from trainer.errors import DataUnreachableError, InvalidDataError
 from trainer.forms import ByKind, SpecModel, at_least, one_message
 from trainer.pipeline import PipelineOptions
-from trainer.profiling import profile
 from trainer.splitting import Fraction, SplitOptions
 
 if TYPE_CHECKING:
-    from trainer.profile import DataProfile
     from trainer.table import Table
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
@@ -260,15 +258,6 @@ def digest_of(options: DataOptions, file: DataFile | None) -> str:
         return file.digest
     named = [f"{part}\0{file.further[part].digest}\n" for part in sorted(options.further)]
     return hashlib.sha256("".join([f"{file.digest}\n", *named]).encode()).hexdigest()
-
-
-def inspect(file: DataFile, kind: str) -> DataProfile:
-    """Describe the columns of a file of that kind.
-
-    Raises:
-        InvalidDataError: the file isn't what its kind says.
-    """
-    return profile(kind, sources()[kind].open_table(None, file))
 
 
 def _several(columns: str | tuple[str, ...]) -> tuple[str, ...]:

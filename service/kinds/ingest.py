@@ -39,7 +39,8 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     Raises:
         trainer.errors.TrainerError: no source reads such a file, or it is damaged.
     """
-    from trainer.source import detect, inspect
+    from trainer.profiling import inspect
+    from trainer.source import detect
 
     channel.tell(EventKind.STATUS, {"status": Status.RUNNING.value, "phase": Phase.LOADING_DATA.value})
     file = data_file_of(order.details, order.dataset_digest)

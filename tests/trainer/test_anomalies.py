@@ -13,7 +13,8 @@ import pytest
 from trainer.errors import InvalidDataError
 from trainer.loading import load
 from trainer.profile import Anomaly
-from trainer.source import DataFile, inspect
+from trainer.profiling import inspect
+from trainer.source import DataFile
 from trainer.sources import csv
 
 ROWS = 120

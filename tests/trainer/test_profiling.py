@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from trainer.hashing import Distinct, hashes, repeated, row_hashes
-from trainer.source import DataFile, inspect
+from trainer.profiling import inspect
+from trainer.source import DataFile
 
 
 @pytest.fixture

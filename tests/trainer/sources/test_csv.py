@@ -5,7 +5,8 @@ import pytest
 
 from trainer.errors import InvalidDataError
 from trainer.loading import load
-from trainer.source import DataFile, detect, inspect
+from trainer.profiling import inspect
+from trainer.source import DataFile, detect
 from trainer.sources import csv
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.trainer.sources.malformed import MALFORMED, Malformed, matches
 from trainer.errors import InvalidDataError
-from trainer.source import DataFile, detect, inspect, sources
+from trainer.profiling import inspect
+from trainer.source import DataFile, detect, sources
 
 
 @pytest.mark.parametrize("malformed", MALFORMED.values(), ids=list(MALFORMED))
