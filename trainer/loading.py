@@ -58,7 +58,8 @@ def load(
         found = () if remembered is not None else loading.anomalies()  # a run that goes on has told of them
         loading.fit(remembered or published)
         if remembered is None:
-            remembered = loading.fitted(memory_bytes, may_write=folder is not None)
+            size_bytes = file.path.stat().st_size if file is not None else 0
+            remembered = loading.fitted(memory_bytes, size_bytes, may_write=folder is not None)
             if folder is not None:
                 remembered.write(folder / _FITTED)
         train, validation, test = loading.parts(remembered.kept, folder)
@@ -121,12 +122,12 @@ class _Loading:
         self.preprocessing.settle()
         self.targets.settle()
 
-    def fitted(self, memory_bytes: int | None, *, may_write: bool) -> Fitted:
-        """Say what was learnt, and choose where the rows are kept."""
+    def fitted(self, memory_bytes: int | None, size_bytes: int, *, may_write: bool) -> Fitted:
+        """Say what was learnt, and choose where the rows of a file of that size are kept."""
         assert self.preprocessing.fitted is not None
         asked = self._data.pipeline.cache
         kept: Kept = "memory"
-        if asked is False and self.preprocessing.prepares:
+        if asked is False and self.preprocessing.prepares and fits(size_bytes, 1, memory_bytes):
             kept = "unprepared"
         elif may_write and (asked == "disk" or (asked != "memory" and not self._fits(memory_bytes))):
             kept = "disk"

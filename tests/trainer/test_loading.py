@@ -100,6 +100,12 @@ def test_rows_that_memory_does_not_hold_are_kept_on_disk(people, tmp_path):
     assert load(options(), file, 3, folder=tmp_path / "b", memory_bytes=size * 3).train.stored
 
 
+def test_rows_that_memory_does_not_hold_as_they_are_are_prepared_once(people, tmp_path):
+    data, file = options(pipeline={"cache": False}), DataFile.of(people)
+    assert load(data, file, 3, folder=tmp_path / "a", memory_bytes=1 << 20).train.unprepared is not None
+    assert load(data, file, 3, folder=tmp_path / "b", memory_bytes=1000).train.stored
+
+
 def test_an_attempt_that_goes_on_keeps_to_what_was_fitted_and_chosen(people, tmp_path):
     first = load(options(), DataFile.of(people), 3, folder=tmp_path, memory_bytes=1000)
     again = load(options(), DataFile.of(people), 3, folder=tmp_path)
