@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from service.errors import Fault, SpecRefusedError
 from service.jobs import Kind, Limits, NewJob
-from service.pointers import faults_of
+from service.pointers import faults_of, pointer_of
 from service.records import Dataset, Records
 from service.submission import data_of, model_of, new_training_job
 from service.uris import NOTHING, Allowed
@@ -44,6 +45,8 @@ def new_inspection(body: object, records: Records, allowed: Allowed = NOTHING) -
         raise SpecRefusedError([*faults_of(error, body, InspectBody), *faults]) from error
     if asked.data is not None and asked.inputs is not None:
         faults.append(Fault("/inputs", "data says the inputs already; leave one of them out"))
+    if asked.data is not None:
+        faults += _prepared(asked.data)
     if faults:
         raise SpecRefusedError(faults)
     assert isinstance(body, Mapping)
@@ -76,6 +79,22 @@ def _shapes(data: DataOptions, dataset: Dataset | None) -> dict[str, list[int]] 
     if any(name not in columns for wanted in data.inputs.values() for name in wanted):
         return None  # not read yet, or read with other columns than those recorded
     return {
-        name: list(columns[wanted[0]]) or [1] if len(wanted) == 1 else [len(wanted)]
+        name: list(columns[wanted[0]]) or [1]
+        if len(wanted) == 1
+        else [sum(math.prod(columns[each]) for each in wanted)]
         for name, wanted in data.inputs.items()
     }
+
+
+def _prepared(data: DataOptions) -> list[Fault]:
+    """What keeps shapes from being known without the rows: how wide a category is, its values say."""
+    features = {name for wanted in data.inputs.values() for name in wanted}
+    return [
+        Fault(
+            pointer_of(["data", "columns", name]),
+            "what it becomes is learnt from its values: POST /v1/jobs:validate reads them, or give inputs "
+            "here in place of data",
+        )
+        for name in data.columns
+        if name in features
+    ]

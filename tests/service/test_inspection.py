@@ -49,6 +49,7 @@ def test_a_model_is_described_with_the_shapes_of_its_data(local: Settings, own_r
         ({}, "/model"),
         ({"model": MODEL, "data": {**DATA, "features": ["a", "nope"]}}, "/data/features/1"),
         ({"model": MODEL, "data": DATA, "inputs": {"x": [2]}}, "/inputs"),
+        ({"model": MODEL, "data": {**DATA, "columns": {"a": {"kind": "category"}}}}, "/data/columns/a"),
         ({"model": MODEL, "input": {"x": [2]}}, "/input"),
         ({"model": {"kind": "sequential", "layers": [{"class_name": "Dens"}]}}, "/model/layers/0/class_name"),
     ],
