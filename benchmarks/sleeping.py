@@ -1,4 +1,4 @@
-"""A training whose input and whose step sleep, through the pipeline of a job."""
+"""A loop whose input and whose step sleep, fed by the pipeline of a job."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Mapping
-from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -41,24 +39,6 @@ class Asleep(Preprocessing):
         return values
 
 
-class Sleeper(keras.Model):  # type: ignore[misc]  # Keras has no types
-    """A model whose step takes its time."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self._seconds = seconds
-
-    def train_step(self, data: Any) -> dict[str, Any]:  # noqa: ANN401 - Keras's own signature
-        """Sleep, and learn nothing."""
-        features = data[0]
-        slept = tf.py_function(self._wait, [features], tf.float32)
-        return {"loss": slept}
-
-    def _wait(self, features: tf.Tensor) -> tf.Tensor:  # noqa: ARG002 - what the step depends on
-        time.sleep(self._seconds)
-        return tf.constant(0.0)
-
-
 def step_s(input_s: float, compute_s: float, *, prefetch: bool) -> float:
     """Return the seconds of a step; without `prefetch` each batch is made when it is asked for."""
     rows = Samples(
@@ -72,16 +52,10 @@ def step_s(input_s: float, compute_s: float, *, prefetch: bool) -> float:
         data = training_dataset(rows, order, dtypes={"x": "float32"}, options=options)
     else:
         data = _unbuffered(rows, order)
-    model = Sleeper(compute_s)
-    model.compile()
-    model.fit(data, steps_per_epoch=5, epochs=1, verbose=0)
-    ends: list[float] = []
-
-    class Clock(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-        def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-            ends.append(time.perf_counter())
-
-    model.fit(data, steps_per_epoch=STEPS, epochs=1, verbose=0, callbacks=[Clock()])
+    ends = []
+    for _ in data.take(STEPS):
+        time.sleep(compute_s)
+        ends.append(time.perf_counter())
     return statistics.mean(after - before for before, after in itertools.pairwise(ends[SETTLING:]))
 
 
