@@ -1,4 +1,4 @@
-"""A loop whose input and whose step sleep, fed by the pipeline of a job."""
+"""A fit whose input and whose step sleep, fed by the pipeline of a job."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import itertools
 import statistics
 import time
 from collections.abc import Mapping
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -16,8 +18,8 @@ from trainer.preprocessing import Preprocessing
 from trainer.samples import Samples
 from trainer.table import Field
 
-STEPS = 100
-SETTLING = 5
+STEPS = 120
+SETTLING = 12
 BATCH = 8
 
 
@@ -39,27 +41,42 @@ class Asleep(Preprocessing):
         return values
 
 
-def step_s(input_s: float, compute_s: float, *, prefetch: bool) -> float:
-    """Return the seconds of a step; without `prefetch` each batch is made when it is asked for."""
-    rows = Samples(
-        {"x": np.zeros((STEPS * BATCH, 4), np.float32)},
-        {"y": np.zeros(STEPS * BATCH, np.int64)},
-        unprepared=Asleep(input_s),
-    )
-    order = Order(STEPS * BATCH, BATCH, seed=1, shuffle=True)
+class Idle(keras.Model):  # type: ignore[misc]  # Keras has no types
+    """A model whose step sleeps in the graph, where a device would compute, and learns nothing."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self.ends: list[float] = []
+
+    def train_step(self, data: Any) -> dict[str, Any]:  # noqa: ANN401 - Keras's own signature
+        """Sleep once the batch is there."""
+        loss = tf.numpy_function(self._wait, [data[0]], tf.float32)
+        loss.set_shape(())
+        return {"loss": loss}
+
+    def _wait(self, batch: np.ndarray) -> np.float32:  # noqa: ARG002
+        time.sleep(self._seconds)
+        self.ends.append(time.perf_counter())
+        return np.float32(0)
+
+
+def ready() -> tf.data.Dataset:
+    """Return one batch, over and over: there is nothing to wait for."""
+    batch = tf.zeros((BATCH, 4)), tf.zeros((BATCH,), tf.int64)
+    return tf.data.Dataset.from_tensors(batch).repeat()
+
+
+def read_ahead(input_s: float) -> tf.data.Dataset:
+    """Return the batches of a job's pipeline, each of which takes `input_s` seconds to make."""
+    rows, order = _rows_of(input_s)
     options = PipelineOptions(batch_size=BATCH, cache=False)
-    if prefetch:
-        data = training_dataset(rows, order, dtypes={"x": "float32"}, options=options)
-    else:
-        data = _unbuffered(rows, order)
-    ends = []
-    for _ in data.take(STEPS):
-        time.sleep(compute_s)
-        ends.append(time.perf_counter())
-    return statistics.mean(after - before for before, after in itertools.pairwise(ends[SETTLING:]))
+    return training_dataset(rows, order, dtypes={"x": "float32"}, options=options)
 
 
-def _unbuffered(rows: Samples, order: Order) -> tf.data.Dataset:
+def not_read_ahead(input_s: float) -> tf.data.Dataset:
+    """Return the same batches, each of them made when it is asked for."""
+    rows, order = _rows_of(input_s)
     assert rows.unprepared is not None
     prepare, features = rows.unprepared.tensors, tf.constant(rows.features["x"])
 
@@ -69,3 +86,20 @@ def _unbuffered(rows: Samples, order: Order) -> tf.data.Dataset:
     once = tf.data.Options()
     once.experimental_optimization.inject_prefetch = False
     return order.batches().map(batch).with_options(once)
+
+
+def step_s(data: tf.data.Dataset, compute_s: float, *, steps_per_execution: int) -> float:
+    """Return the seconds of a step in Keras's `fit`, from the end of one sleep to the end of the next."""
+    model = Idle(compute_s)
+    model.compile(steps_per_execution=steps_per_execution, jit_compile=False)
+    model.fit(data, steps_per_epoch=STEPS, epochs=1, shuffle=False, verbose=0)
+    return statistics.mean(after - before for before, after in itertools.pairwise(model.ends[SETTLING:]))
+
+
+def _rows_of(input_s: float) -> tuple[Samples, Order]:
+    rows = Samples(
+        {"x": np.zeros((STEPS * BATCH, 4), np.float32)},
+        {"y": np.zeros(STEPS * BATCH, np.int64)},
+        unprepared=Asleep(input_s),
+    )
+    return rows, Order(STEPS * BATCH, BATCH, seed=1, shuffle=True)
