@@ -38,9 +38,9 @@ IN_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 # What starts a fleet of its own takes every core, so it runs after the rest and not beside it.
 test: install ## The covering slice: every test but those marked `full`.
-	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not full and not alone" --ignore=tests/faults --ignore=tests/resume
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not full and not alone" --ignore=tests/faults
 	$(BIN)/python -m pytest tests/acceptance -m alone
-	$(BIN)/python -m pytest tests/faults tests/resume -m "not full"
+	$(BIN)/python -m pytest tests/faults -m "not full"
 
 test-full: install ## Every test.
 	$(BIN)/python -m pytest $(IN_PARALLEL)

@@ -49,21 +49,17 @@ def test_control_c_is_obeyed_while_the_stack_is_starting(tmp_path: Path) -> None
         assert gone(family) == []
 
 
-def test_a_proxy_in_the_environment_is_not_asked_for_our_own_ports(
+def test_neither_a_proxy_in_the_environment_nor_an_odd_home_is_in_the_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The proxy is not asked for our own ports; the home's name would mean something in a URL."""
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "http_proxy"):  # gRPC reads the second only
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    with _started(tmp_path / "home") as behind_proxy:
-        behind_proxy.wait_until_up(25)
-
-
-def test_a_home_may_have_a_name_that_means_something_in_a_url(tmp_path: Path) -> None:
-    with _started(tmp_path / "a#b?c%41 d") as oddly_named:
-        oddly_named.wait_until_up(25)
-        assert (oddly_named.home / "fitserve.db").exists()
+    with _started(tmp_path / "a#b?c%41 d") as stack:
+        stack.wait_until_up(25)
+        assert (stack.home / "fitserve.db").exists()
 
 
 def test_a_home_too_deep_for_a_socket_is_refused_at_once(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def test_a_child_killed_in_the_midst_of_a_checkpoint_costs_one_attempt(scene: Sc
     scene.judge(job)
 
 
+@pytest.mark.full
 def test_a_child_frozen_for_good_in_the_midst_of_an_epoch_is_replaced(scene: Scene) -> None:
     job = scene.submit(epochs=1)
     child = scene.training(job, steps=30).child
@@ -39,6 +40,7 @@ def test_a_child_frozen_for_good_in_the_midst_of_an_epoch_is_replaced(scene: Sce
     scene.judge(job)
 
 
+@pytest.mark.full
 def test_a_worker_killed_in_training_loses_no_job(scene: Scene) -> None:
     job = scene.submit(epochs=1)
     worker = scene.training(job, steps=30).worker
@@ -110,7 +112,8 @@ def test_everything_killed_at_once_goes_on_where_it_was(scene: Scene) -> None:
     scene.judge(running, waiting)
 
 
-@pytest.mark.parametrize("step_s", [HOUR_S, pytest.param(-HOUR_S, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("step_s", [HOUR_S, -HOUR_S])
 def test_the_wall_clock_of_a_worker_may_step_by_an_hour(scene: Scene, clock: WallClock, step_s: int) -> None:
     clock.take("worker")
     running = scene.occupy(epochs=1, limits={"max_runtime_s": 600})
