@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 from trainer.cells import shown
 from trainer.errors import InvalidDataError
 from trainer.forms import Fault, Seed, SpecModel
+from trainer.hashing import hashes, row_hashes
 from trainer.table import Chunk, Table, check_columns
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ class SplitOptions(SpecModel):
             yield Fault(("column",), "goes with by: column only")
         if not by_column and value.get("fractions") is None:
             yield Fault(("fractions",), "this field is required", "missing")
+
+
+_SAID = {"": math.nan, "false": 0.0, "true": 1.0}
 
 
 def assign(
@@ -174,24 +178,44 @@ def _stratified(
 
 
 def _hashed(chunk: Chunk, fractions: Sequence[float]) -> np.ndarray:
-    """Place each row by the first 8 bytes of its BLAKE2b digest, read as a number in [0, 1)."""
+    """Place each row by a hash of what it holds, read as a number from 0 to 1."""
     import numpy as np
 
-    columns = [_bytes(values) for values in chunk.values()]
-    places = np.empty(len(columns[0]))
-    for row, cells in enumerate(zip(*columns, strict=True)):
-        digest = hashlib.blake2b(digest_size=8)
-        for cell in cells:
-            digest.update(cell)
-        places[row] = int.from_bytes(digest.digest(), "big") / 2**64
+    places = row_hashes(hashes(_words(values)) for values in chunk.values()) / 2.0**64
     return np.searchsorted(np.cumsum(fractions[:-1]), places, side="right").astype(np.uint8)
 
 
-def _bytes(values: np.ndarray) -> Sequence[bytes]:
-    """Return what each row is told apart by; a text ends with a byte that UTF-8 doesn't have."""
+def _words(values: np.ndarray) -> np.ndarray:
+    """Return 64 bits for each cell, which are the same in whatever dtype its column came to be read.
+
+    A gap turns whole numbers into floats, a single text turns numbers and truth values into texts; so of each
+    that says a number the bits of that as float64 count, of others those of a BLAKE2b digest.
+    """
     import numpy as np
 
-    if values.dtype == object:
-        return [(each if isinstance(each, bytes) else each.encode()) + b"\xff" for each in values]
-    rows: np.ndarray = np.ascontiguousarray(values).reshape(len(values), -1)
-    return [row.tobytes() for row in rows]
+    if values.dtype != object:
+        found = values.astype(np.float64) + 0.0  # one zero
+        found[np.isnan(found)] = np.nan  # and one NaN
+        return found.view(np.uint64)
+    cells = values.reshape(-1).tolist()
+    said = [_number(cell) for cell in cells]
+    words = _words(np.array([0.0 if number is None else number for number in said]))
+    for place, number in enumerate(said):
+        if number is None:
+            words[place] = _digest(cells[place])
+    return words.reshape(values.shape)
+
+
+def _number(cell: str | bytes) -> float | None:
+    """Return the number or truth value that a text says, NaN if it is empty, None if it says no such."""
+    if isinstance(cell, bytes):
+        return None
+    try:
+        return float(cell)
+    except ValueError:
+        return _SAID.get(cell.strip().casefold())
+
+
+def _digest(cell: str | bytes) -> int:
+    content = cell if isinstance(cell, bytes) else cell.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")

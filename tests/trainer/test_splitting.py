@@ -44,6 +44,46 @@ def test_a_hashed_row_keeps_its_side_when_rows_are_added():
     assert np.array_equal(small[1], large[1][large[1] < 500])
 
 
+@pytest.mark.parametrize(
+    ("cells", "with_more"),
+    [
+        (np.arange(200), [*np.arange(200.0), np.nan]),
+        (np.arange(200), [*map(str, range(200)), "P77"]),
+        (np.arange(200), [*(f"{number:03}" for number in range(200)), ""]),
+        (np.arange(200) / 8, [*(f"{number / 8:.3f}" for number in range(200)), "?"]),
+        (np.arange(200) % 2 == 0, [*["true", "False"] * 100, "maybe"]),
+        (np.array([0.0, np.nan] * 100), [*["-0", ""] * 100, "none"]),
+    ],
+    ids=["a gap", "a text", "padded", "decimals", "truths", "zeros and gaps"],
+)
+def test_a_hashed_row_keeps_its_side_however_its_column_comes_to_be_read(cells, with_more):
+    before = hashed({"content": cells, "number": np.arange(200)})
+    after = hashed({"content": np.array(with_more), "number": np.arange(201)})
+    assert np.array_equal(before, after[:200])
+
+
+def hashed(columns):
+    options = SplitOptions(by="hash", fractions=(0.5, 0.3, 0.2))
+    return assign(options, ArrayTable(columns), label=[], content=list(columns), seed=0)
+
+
+def test_the_sides_of_a_hash_stay_what_they_are():
+    """A version trained again must not be tested on what it was trained on."""
+    cells = {
+        "number": np.arange(20) / 4,
+        "text": np.array([f"patient {number}" for number in range(20)]),
+        "vector": np.arange(40).reshape(20, 2),
+        "pair": np.array([["a", str(number)] for number in range(20)]),
+    }
+    sides = {name: "".join(map(str, hashed({"content": each}).tolist())) for name, each in cells.items()}
+    assert sides == {
+        "number": "01020022012000100001",
+        "text": "01110000000002001112",
+        "vector": "00100210200200101002",
+        "pair": "12001020010212011002",
+    }
+
+
 def test_a_continuous_label_cannot_be_stratified():
     with pytest.raises(InvalidDataError, match="needs classes"):
         parts("stratified", (0.5, 0.5), label=np.random.default_rng(0).normal(size=1000))
@@ -88,6 +128,12 @@ def test_with_fractions_rows_of_one_value_stay_together_when_rows_are_added():
     assert all(len(set(found[patients == each])) == 1 for each in range(300))
     assert np.bincount(found) / 3000 == pytest.approx([0.6, 0.2, 0.2], abs=0.1)
     assert np.array_equal(by_column(patients[:900], fractions=(0.6, 0.2, 0.2)), found[:900])
+
+
+def test_rows_of_one_value_stay_where_they_are_when_one_more_is_a_text():
+    patients = np.arange(200) % 50
+    found = by_column(patients, fractions=(0.6, 0.2, 0.2))
+    assert np.array_equal(by_column([*map(str, patients), "P77"], fractions=(0.6, 0.2, 0.2))[:200], found)
 
 
 def test_a_column_that_is_not_there_is_told():
