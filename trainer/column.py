@@ -64,8 +64,8 @@ class ColumnKind(Protocol):
         """Return a table's values in the wire's form; raises InvalidDataError at the first that won't do."""
 
     @staticmethod
-    def fitter(options: Any, wire: Field) -> Fitter:  # noqa: ANN401
-        """Begin to learn of a column."""
+    def fitter(options: Any, wire: Field, name: str) -> Fitter:  # noqa: ANN401
+        """Begin to learn of a column; raises InvalidDataError if the options don't fit it."""
 
     @staticmethod
     def transform(options: Any, wire: Field, state: State, name: str) -> Transform:  # noqa: ANN401

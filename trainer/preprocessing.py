@@ -80,7 +80,7 @@ class Preprocessing:
         self._fitters: dict[str, Fitter] = {}
         if fitted is None:
             self._fitters = {
-                name: column.kind.fitter(column.options, self.wire[name])
+                name: column.kind.fitter(column.options, self.wire[name], name)
                 for name, column in self._kinds.items()
             }
         self._transforms: dict[str, Transform] = {}

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from trainer.anomalies import AllRows, of_column
+from trainer.cells import gaps
 from trainer.hashing import Distinct, hashes
 from trainer.moments import Moments
 from trainer.profile import ColumnProfile, DataProfile, Frequency
@@ -113,30 +114,22 @@ class _Column:
         """Take the column's values in the next rows, with their hashes."""
         import numpy as np
 
-        gaps = self._gaps(values)
-        rows = gaps.reshape(len(values), -1).any(axis=1)
+        missing = gaps(values)
+        rows = missing.reshape(len(values), -1).any(axis=1)
         if self.first_missing is None and rows.any():
             self.first_missing = self._rows + int(rows.argmax()) + 1
-        self._missing += int(gaps.sum())
+        self._missing += int(missing.sum())
         self._distinct.see(hashed[~rows])
         if self._texts is not None:
             self._texts.see(values, self._rows)
         elif self._field.dtype == BYTES:
             self._images = self._images and all(value.startswith(_IMAGES) for value in values[~rows][:16])
         elif self._field.is_number:
-            self._see_numbers(values[~gaps])
+            self._see_numbers(values[~missing])
             kept = _one_each(values[sample.here], self._rows).astype(np.float64)
             before = self._sampled[sample.before] if self._sampled is not None else kept[:0]
             self._sampled = np.concatenate([before, kept])
         self._rows += len(values)
-
-    def _gaps(self, values: np.ndarray) -> np.ndarray:
-        import numpy as np
-
-        if not self._field.is_number:
-            gaps: np.ndarray = values == (b"" if self._field.dtype == BYTES else "")
-            return gaps
-        return np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
 
     def _see_numbers(self, present: np.ndarray) -> None:
         import numpy as np

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainer.cells import bad_cell, numbers, shown
+from trainer.cells import bad_cell, gaps, numbers, refuse, whole
 from trainer.errors import InvalidDataError
-from trainer.table import STRING, Chunk, Field
+from trainer.table import DATE, STRING, Chunk, Field
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +33,11 @@ class Targets:
         fields: Mapping[str, Field],
         classes: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
-        """Match the label columns with those that there are; `classes` are those known before."""
+        """Match the label columns with those that there are; `classes` are those known before.
+
+        Raises:
+            InvalidDataError: a column can't be a label, or not one of classes.
+        """
         self._targets = {name: tuple(columns) for name, columns in targets.items()}
         self.columns = tuple(dict.fromkeys(name for columns in self._targets.values() for name in columns))
         self._fields = fields
@@ -41,7 +45,10 @@ class Targets:
         self._seen: dict[str, set[Any]] = {}
         for name in self.columns:
             asked = options.get(name)
-            if asked is None or asked.kind != CATEGORY or name in self.classes:
+            if asked is None or asked.kind != CATEGORY:
+                continue
+            _refuse_unfit(name, fields[name])
+            if name in self.classes:
                 continue
             vocabulary = getattr(asked, "vocabulary", None)
             if vocabulary is not None:
@@ -88,22 +95,16 @@ class Targets:
         }
 
     def _column(self, name: str, values: np.ndarray, first_row: int) -> np.ndarray:
-        import numpy as np
-
         if name in self.classes:
             return self._numbered(name, self._values(name, values, first_row), first_row)
         if self._fields[name].is_integer:
-            return values.astype(np.int64, copy=False)
+            return whole(name, values, first_row)
         return numbers(name, values, first_row, remedy_of_text=_TEXTS.format(name=name))
 
     def _values(self, name: str, values: np.ndarray, first_row: int) -> np.ndarray:
         """Return a label's values, of which none may be missing."""
-        import numpy as np
-
-        gaps = np.isnan(values) if values.dtype.kind == "f" else values == ""
-        if gaps.any():
-            raise bad_cell(name, first_row + int(gaps.argmax()), "is empty: a label must be there")
-        return values.astype(np.int64) if self._fields[name].dtype not in {STRING, "date"} else values
+        refuse(name, values, first_row, gaps(values), "is empty: a label must be there")
+        return whole(name, values, first_row) if self._fields[name].is_number else values
 
     def _numbered(self, name: str, values: np.ndarray, first_row: int) -> np.ndarray:
         import numpy as np
@@ -113,13 +114,8 @@ class Targets:
         found, inverse = np.unique(values, return_inverse=True)
         known = np.array([numbers_of.get(value, -1) for value in found.tolist()], np.int64)
         numbered: np.ndarray = known[inverse]
-        if (numbered < 0).any():
-            place = int((numbered < 0).argmax())
-            raise bad_cell(
-                name,
-                first_row + place,
-                f"holds {shown(values[place])}, which is none of the classes known: {_some(classes)}",
-            )
+        which = f"holds {{value}}, which is none of the classes known: {_some(classes)}"
+        refuse(name, values, first_row, numbered < 0, which)
         return numbered
 
 
@@ -144,6 +140,14 @@ def weights_of(column: str, values: np.ndarray, first_row: int = 1) -> np.ndarra
             "A row that shall not count has weight 0.",
         )
     return weights
+
+
+def _refuse_unfit(name: str, field: Field) -> None:
+    if not field.is_number and field.dtype not in {STRING, DATE}:
+        raise InvalidDataError(
+            f"label {name!r} holds {field.dtype}, a category is a text or a whole number",
+            location={"column": name},
+        )
 
 
 def _some(values: Iterable[Any]) -> str:

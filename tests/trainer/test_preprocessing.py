@@ -7,8 +7,10 @@ from datetime import date, datetime
 import numpy as np
 import pytest
 import tensorflow as tf
+from pydantic import ValidationError
 
 from trainer.column import column_kinds
+from trainer.columns import category
 from trainer.errors import InvalidDataError
 from trainer.preprocessing import Preprocessing
 from trainer.table import Field
@@ -80,6 +82,13 @@ def test_a_vocabulary_may_be_given():
     assert prepared(column, ["a", "b", "c"], Field("string")).ravel().tolist() == [2, 1, 0]
 
 
+def test_too_many_categories_are_told_with_their_column(monkeypatch):
+    monkeypatch.setattr(category, "MOST_CATEGORIES", 2)
+    with pytest.raises(InvalidDataError, match="column 'c' has more than 2 categories") as caught:
+        prepared({"kind": "category"}, [1, 2, 3], Field("int64"))
+    assert caught.value.location == {"column": "c"}
+
+
 def test_a_missing_category_can_be_the_most_frequent():
     column = {"kind": "category", "encoding": "index", "missing": "most_frequent"}
     assert prepared(column, [4, math.nan, 4, 2], Field("float64")).ravel().tolist() == [1, 1, 1, 2]
@@ -91,6 +100,14 @@ def test_a_missing_category_can_be_the_most_frequent():
     [
         ({"kind": "category"}, ["a", ""], Field("string"), "row 2 is empty"),
         ({"kind": "category"}, [1.0, 2.5], Field("float64"), "row 2 holds 2.5, a category is a whole number"),
+        ({"kind": "category"}, [1.0, math.inf], Field("float64"), "row 2 holds inf, a category is a whole"),
+        ({"kind": "category"}, [1, 2**63 + 1], Field("uint64"), "row 2 holds 9223372036854775809, beyond"),
+        (
+            {"kind": "category", "missing": "unknown"},
+            [9007199254740992.0, 9007199254740993.0, math.nan],
+            Field("float64"),
+            "row 1 holds 9007199254740992.0, beyond 2",
+        ),
         ({"kind": "date"}, ["2024-02-29", "2023-02-29"], Field("string"), "row 2 holds '2023-02-29'"),
         ({"kind": "date"}, ["2024-01-01", "01/02/2024"], Field("string"), "row 2 holds '01/02/2024'"),
         ({"kind": "date"}, ["2024-01-01", ""], Field("string"), "row 2 is empty"),
@@ -105,12 +122,38 @@ def test_a_missing_category_can_be_the_most_frequent():
         ({"kind": "vector"}, [1.0], Field("float32"), "a vector is a list of numbers"),
         ({"kind": "date"}, [1], Field("int64"), "not dates"),
         ({"kind": "text"}, [1], Field("int64"), "not texts"),
-        ({"kind": "category", "vocabulary": ["a"]}, [1], Field("int64"), "its vocabulary lists 'a'"),
+        (
+            {"kind": "category", "vocabulary": ["a"]},
+            [1],
+            Field("int64"),
+            "column 'c' holds whole numbers, its vocabulary lists 'a'",
+        ),
     ],
 )
 def test_what_cannot_be_prepared_is_told_where(column, values, field, said):
-    with pytest.raises(InvalidDataError, match=said):
+    with pytest.raises(InvalidDataError, match=said) as caught:
         prepared(column, values, field)
+    assert caught.value.location["column"] == "c"
+
+
+def test_rows_of_texts_that_are_no_numbers_are_told_with_their_row():
+    made = Preprocessing({"features": ["c"]}, {}, {"c": Field("string", (2,))})
+    with pytest.raises(InvalidDataError, match="row 2 holds 'b', not a number"):
+        made.read({"c": np.array([["1", "2"], ["3", "b"]], object)}, 1)
+
+
+def test_a_number_for_gaps_is_one_of_float32():
+    with pytest.raises(ValidationError, match="a number of float32"):
+        options_of({"c": {"kind": "number", "missing": 1e39}})
+
+
+def test_a_vocabulary_lists_each_value_once():
+    with pytest.raises(ValidationError) as caught:
+        options_of({"c": {"kind": "category", "vocabulary": ["a", "b", "a", "b"]}})
+    assert [(fault["loc"], fault["msg"]) for fault in caught.value.errors()] == [
+        (("vocabulary", 2), "'a' is there already, at 0"),
+        (("vocabulary", 3), "'b' is there already, at 1"),
+    ]
 
 
 def test_dates_are_taken_apart_as_python_does():

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from pydantic import AfterValidator
 from pydantic import Field as Limits
 
-from trainer.cells import bad_cell, shown
+from trainer.cells import gaps, refuse, shown, whole
 from trainer.column import ColumnOptions, State, Transform
 from trainer.errors import InvalidDataError
-from trainer.forms import Count
+from trainer.forms import Count, Fault, invalid
 from trainer.table import Field
 
 if TYPE_CHECKING:
@@ -20,7 +21,26 @@ if TYPE_CHECKING:
 
 KIND = "category"
 MOST_CATEGORIES = 1_000_000
+_GAPS = 'Say "missing": "unknown" or "most_frequent" in data.columns, or correct the cell.'
 Value = Annotated[int, Limits(strict=True, ge=-(2**53), le=2**53)] | Annotated[str, Limits(strict=True)]
+
+
+def _each_once(values: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Refuse a value that is there again: it would have two places."""
+    first: dict[int | str, int] = {}
+    faults = [
+        Fault((place,), f"{shown(value)} is there already, at {first[value]}")
+        for place, value in enumerate(values)
+        if first.setdefault(value, place) != place
+    ]
+    if faults:
+        raise invalid("vocabulary", faults, values)
+    return values
+
+
+Vocabulary = Annotated[
+    tuple[Value, ...], Limits(min_length=1, max_length=MOST_CATEGORIES), AfterValidator(_each_once)
+]
 
 
 class Options(ColumnOptions):
@@ -34,7 +54,7 @@ class Options(ColumnOptions):
     kind: Literal["category"]
     encoding: Literal["one_hot", "index"] = "one_hot"
     max_tokens: Annotated[Count, Limits(ge=2)] | None = None
-    vocabulary: Annotated[tuple[Value, ...], Limits(min_length=1, max_length=MOST_CATEGORIES)] | None = None
+    vocabulary: Vocabulary | None = None
     missing: Literal["error", "unknown", "most_frequent"] = "error"
 
 
@@ -53,43 +73,31 @@ def wire(options: Options, name: str, field: Field) -> Field:
 
 def read(options: Options, name: str, values: np.ndarray, first_row: int) -> np.ndarray:
     """Return texts, "" where one may be missing, or whole numbers, NaN where one may be."""
-    import numpy as np
-
-    gaps = _gaps(values)
-    if gaps.any() and options.missing == "error":
-        raise bad_cell(
-            name,
-            first_row + int(gaps.argmax()),
-            "is empty",
-            'Say "missing": "unknown" or "most_frequent" in data.columns, or correct the cell.',
-        )
+    if options.missing == "error":
+        refuse(name, values, first_row, gaps(values), "is empty", _GAPS)
     if values.dtype == object:
         return values
-    if values.dtype.kind == "f":
-        broken = ~gaps & (values != np.floor(values))
-        if broken.any():
-            place = int(broken.argmax())
-            raise bad_cell(name, first_row + place, f"holds {values[place]:g}, a category is a whole number")
-    return values.astype(np.int64 if options.missing == "error" else np.float64, copy=False)
+    return whole(name, values, first_row, may_miss=options.missing != "error")
 
 
 class Fitter:
     """How often each category is there."""
 
-    def __init__(self, options: Options) -> None:
-        self._options = options
+    def __init__(self, options: Options, name: str) -> None:
+        self._options, self._name = options, name
         self._counts: Counter[Any] = Counter()
 
     def see(self, values: np.ndarray) -> None:
         """Count what isn't missing."""
         import polars as pl
 
-        present = pl.Series(values[~_gaps(values)], dtype=pl.String if values.dtype == object else pl.Int64)
+        present = pl.Series(values[~gaps(values)], dtype=pl.String if values.dtype == object else pl.Int64)
         found = present.value_counts(name="count")
         self._counts.update(dict(zip(*(found[name].to_list() for name in found.columns), strict=True)))
         if len(self._counts) > MOST_CATEGORIES:
             raise InvalidDataError(
-                f"more than {MOST_CATEGORIES:,} categories in one column",
+                f"column {self._name!r} has more than {MOST_CATEGORIES:,} categories",
+                location={"column": self._name},
                 remedy="A column of that many is an id or a text: leave it out, or call it text.",
             )
 
@@ -103,14 +111,19 @@ class Fitter:
         return {"vocabulary": list(known), "fill": fill}
 
 
-def fitter(options: Options, wire: Field) -> Fitter:
+def fitter(options: Options, wire: Field, name: str) -> Fitter:
     """Begin to learn of a column."""
     given = options.vocabulary or ()
     of = str if wire.dtype == "string" else int
     odd = next((value for value in given if not isinstance(value, of)), None)
     if odd is not None:
-        raise InvalidDataError(f"the column holds {wire.dtype}s, its vocabulary lists {shown(odd)}")
-    return Fitter(options)
+        raise InvalidDataError(
+            f"column {name!r} holds {'texts' if of is str else 'whole numbers'}, "
+            f"its vocabulary lists {shown(odd)}",
+            location={"column": name},
+            remedy="Give the vocabulary in data.columns values of the column's own kind.",
+        )
+    return Fitter(options, name)
 
 
 def transform(options: Options, wire: Field, state: State, name: str) -> Transform:
@@ -132,21 +145,10 @@ def transform(options: Options, wire: Field, state: State, name: str) -> Transfo
     index_of_gaps = 0 if fill is None or fill not in vocabulary else vocabulary.index(fill) + 1
 
     def apply(values: tf.Tensor) -> tf.Tensor:
-        gaps = values == "" if text else tf.math.is_nan(tf.cast(values, tf.float64))
+        missing = values == "" if text else tf.math.is_nan(tf.cast(values, tf.float64))
         looked_up = table.lookup(values if text else tf.cast(values, tf.int64))
         # Of a whole number there is no NaN to be cast: the cast's result where there is one doesn't count.
-        indices = tf.where(gaps, tf.constant(index_of_gaps, tf.int64), looked_up)
+        indices = tf.where(missing, tf.constant(index_of_gaps, tf.int64), looked_up)
         return indices if options.encoding == "index" else tf.one_hot(indices, len(vocabulary) + 1)
 
     return Transform(apply, (table,))
-
-
-def _gaps(values: np.ndarray) -> np.ndarray:
-    import numpy as np
-
-    gaps = np.zeros(values.shape, bool)
-    if values.dtype.kind == "f":
-        gaps = np.isnan(values)
-    elif values.dtype == object:
-        gaps = values == ""
-    return gaps

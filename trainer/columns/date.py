@@ -121,7 +121,7 @@ class Fitter:
         return self._moments.state()
 
 
-def fitter(options: Options, wire: Field) -> Fitter:  # noqa: ARG001 - the contract of columns
+def fitter(options: Options, wire: Field, name: str) -> Fitter:  # noqa: ARG001 - the contract of columns
     """Begin to learn of a column."""
     return Fitter()
 

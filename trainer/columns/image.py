@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field as Limits
 
-from trainer.cells import bad_cell
+from trainer.cells import gaps, refuse
 from trainer.column import ColumnOptions, State, Transform
 from trainer.errors import InvalidDataError
 from trainer.forms import Count, Flag
@@ -48,9 +48,7 @@ def wire(options: Options, name: str, field: Field) -> Field:  # noqa: ARG001 - 
 
 def read(options: Options, name: str, values: np.ndarray, first_row: int) -> np.ndarray:  # noqa: ARG001
     """Return the files' bytes."""
-    empty = values == b""
-    if empty.any():
-        raise bad_cell(name, first_row + int(empty.argmax()), "is empty")
+    refuse(name, values, first_row, gaps(values), "is empty")
     return values
 
 
@@ -65,7 +63,7 @@ class Fitter:
         return {}
 
 
-def fitter(options: Options, wire: Field) -> Fitter:  # noqa: ARG001 - the contract of columns
+def fitter(options: Options, wire: Field, name: str) -> Fitter:  # noqa: ARG001 - the contract of columns
     """Learn nothing."""
     return Fitter()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from trainer.cells import numbers
+from pydantic import Field as Limits
+
+from trainer.cells import FLOAT32_MAX, numbers
 from trainer.column import ColumnOptions, State, Transform
 from trainer.forms import Flag, Number, one_message
 from trainer.moments import Moments, standardized
@@ -24,8 +26,8 @@ class Options(ColumnOptions):
     kind: Literal["number"]
     standardize: Flag = True
     missing: Annotated[
-        Literal["error", "mean", "median"] | Number,
-        one_message('expected "error", "mean", "median" or a number'),
+        Literal["error", "mean", "median"] | Annotated[Number, Limits(ge=-FLOAT32_MAX, le=FLOAT32_MAX)],
+        one_message('expected "error", "mean", "median" or a number of float32'),
     ] = "error"
 
 
@@ -69,7 +71,7 @@ class Fitter:
         return {**moments, "fill": None if fill == "error" else fill}
 
 
-def fitter(options: Options, wire: Field) -> Fitter:  # noqa: ARG001 - the contract of columns
+def fitter(options: Options, wire: Field, name: str) -> Fitter:  # noqa: ARG001 - the contract of columns
     """Begin to learn of a column."""
     return Fitter(options)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field as Limits
 from pydantic import model_validator
 
-from trainer.cells import bad_cell
+from trainer.cells import gaps, refuse
 from trainer.column import ColumnOptions, State, Transform
 from trainer.errors import InvalidDataError
 from trainer.forms import Count
@@ -72,17 +72,16 @@ def wire(options: Options, name: str, field: Field) -> Field:  # noqa: ARG001 - 
 
 def read(options: Options, name: str, values: np.ndarray, first_row: int) -> np.ndarray:
     """Return the texts, "" where one may be missing."""
-    gaps = values == ""
-    if options.missing == "error" and gaps.any():
-        raise bad_cell(name, first_row + int(gaps.argmax()), "is empty")
+    if options.missing == "error":
+        refuse(name, values, first_row, gaps(values), "is empty")
     return values
 
 
 class Fitter:
     """The words of the training rows, by Keras's own counting."""
 
-    def __init__(self, options: Options) -> None:
-        self._layer = options.layer()
+    def __init__(self, options: Options, name: str) -> None:
+        self._layer, self._name = options.layer(), name
 
     def see(self, values: np.ndarray) -> None:
         """Count the words."""
@@ -102,9 +101,9 @@ class Fitter:
         return {"vocabulary": list(vocabulary), "idf_weights": weights}
 
 
-def fitter(options: Options, wire: Field) -> Fitter:  # noqa: ARG001 - the contract of columns
+def fitter(options: Options, wire: Field, name: str) -> Fitter:  # noqa: ARG001 - the contract of columns
     """Begin to learn of a column."""
-    return Fitter(options)
+    return Fitter(options, name)
 
 
 def transform(options: Options, wire: Field, state: State, name: str) -> Transform:  # noqa: ARG001
