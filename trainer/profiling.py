@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from trainer.anomalies import AllRows, of_column
 from trainer.cells import gaps
+from trainer.columns.date import are_dates
 from trainer.hashing import Distinct, hashes
 from trainer.moments import Moments
 from trainer.profile import ColumnProfile, DataProfile, Frequency
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 SAMPLE_ROWS = 50_000
 MOST_COUNTED, TOP, LONGEST_SHOWN = 50_000, 10, 100
-_DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
 _IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM")
 _FEW_TEXTS = 20
 
@@ -214,7 +214,7 @@ class _Texts:
         present = column.filter(column != "")
         self.numbers += int(number.sum())
         self._present += len(present)
-        self._dates += int(present.str.contains(_DATE).sum())
+        self._dates += int(are_dates(present).sum())
         self._spaces += int(present.str.count_matches(" ", literal=True).sum())
         self._count(present)
 

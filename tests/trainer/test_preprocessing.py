@@ -142,6 +142,17 @@ def test_rows_of_texts_that_are_no_numbers_are_told_with_their_row():
         made.read({"c": np.array([["1", "2"], ["3", "b"]], object)}, 1)
 
 
+@pytest.mark.parametrize(
+    "given", ["20240101", "2024-W01-1", "2024-01-01T", "2024-02-30", "\uff12\uff10\uff12\uff14-01-01", 5]
+)
+def test_a_date_for_gaps_is_of_the_form_that_dates_have(given):
+    with pytest.raises(ValidationError) as caught:
+        options_of({"c": {"kind": "date", "missing": given}})
+    (fault,) = caught.value.errors()
+    assert fault["loc"] == ("missing",)
+    assert "as 2024-02-29 or 2024-02-29T12:30:00" in fault["msg"]
+
+
 def test_a_number_for_gaps_is_one_of_float32():
     with pytest.raises(ValidationError, match="a number of float32"):
         options_of({"c": {"kind": "number", "missing": 1e39}})

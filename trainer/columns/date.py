@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
+from datetime import date
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator
 from pydantic import Field as Limits
 
-from trainer.cells import bad_cell, shown
+from trainer.cells import gaps, refuse
 from trainer.column import ColumnOptions, State, Transform
 from trainer.errors import InvalidDataError
+from trainer.forms import one_message
 from trainer.moments import Moments, standardized
 from trainer.table import Field
 
 if TYPE_CHECKING:
     import numpy as np
+    import polars as pl
     import tensorflow as tf
 
 KIND = "date"
 Part = Literal["year", "month", "day", "weekday", "day_of_year", "hour", "minute", "second"]
+# For Python, for polars and for TensorFlow, of which only the last takes \d for nothing but 0 to 9.
 _FORM = (
-    r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
-    r"([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?"
+    r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    r"([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
+_WRITTEN = "a date is written as 2024-02-29 or 2024-02-29T12:30:00"
 # Where in the text a part's digits begin, and how many they are.
 _PLACES = {
     "year": (0, 4),
@@ -35,6 +41,7 @@ _PLACES = {
     "second": (17, 2),
 }
 _SECONDS = 17
+_GAPS = 'Say "missing": "2000-01-01", or another date, in data.columns, or correct the cell.'
 # The first value of a part, and after how many it begins anew.
 _CYCLES: dict[str, tuple[int, int]] = {
     "month": (1, 12),
@@ -48,9 +55,9 @@ _CYCLES: dict[str, tuple[int, int]] = {
 
 
 def _date(text: str) -> str:
-    from datetime import datetime
-
-    datetime.fromisoformat(text)
+    if not re.fullmatch(_FORM, text):
+        raise ValueError(_WRITTEN)
+    date.fromisoformat(text[:10])
     return text
 
 
@@ -65,7 +72,10 @@ class Options(ColumnOptions):
     kind: Literal["date"]
     parts: Annotated[tuple[Part, ...], Limits(min_length=1)] = ("year", "month", "day", "weekday")
     encoding: Literal["cyclic", "number"] = "cyclic"
-    missing: Literal["error"] | Annotated[str, AfterValidator(_date)] = "error"
+    missing: Annotated[
+        Literal["error"] | Annotated[str, AfterValidator(_date)],
+        one_message(f'expected "error" or a date; {_WRITTEN}'),
+    ] = "error"
 
 
 def wire(options: Options, name: str, field: Field) -> Field:  # noqa: ARG001 - the contract of columns
@@ -82,25 +92,18 @@ def read(options: Options, name: str, values: np.ndarray, first_row: int) -> np.
     """Return the texts, "" where one may be missing."""
     import polars as pl
 
-    column = pl.Series(values, dtype=pl.String)
-    gaps = column == ""
-    if options.missing == "error" and gaps.any():
-        raise bad_cell(
-            name,
-            first_row + int(gaps.arg_max() or 0),
-            "is empty",
-            'Say "missing": "2000-01-01", or another date, in data.columns, or correct the cell.',
-        )
-    day = column.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
-    bad = ~gaps & (~column.str.contains(f"^{_FORM}$") | day.is_null())
-    if bad.any():
-        place = int(bad.arg_max() or 0)
-        raise bad_cell(
-            name,
-            first_row + place,
-            f"holds {shown(column[place])}, a date is written as 2024-02-29 or 2024-02-29T12:30:00",
-        )
+    missing = gaps(values)
+    if options.missing == "error":
+        refuse(name, values, first_row, missing, "is empty", _GAPS)
+    bad = ~missing & ~are_dates(pl.Series(values, dtype=pl.String)).to_numpy()
+    refuse(name, values, first_row, bad, f"holds {{value}}, {_WRITTEN}")
     return values
+
+
+def are_dates(texts: pl.Series) -> pl.Series:
+    """Tell which texts are dates of the calendar, with a time of day or without one."""
+    day = texts.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
+    return texts.str.contains(f"^{_FORM}$") & day.is_not_null()
 
 
 class Fitter:
