@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from trainer.errors import InvalidDataError
+from trainer.table import Field
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,6 +86,16 @@ def refuse(
         (held,) = values.reshape(-1)[place : place + 1].tolist()
         row = first_row + place // math.prod(values.shape[1:])
         raise bad_cell(name, row, what.replace("{value}", shown(held)), remedy)
+
+
+def refuse_without_values(name: str, field: Field) -> None:
+    """Raise InvalidDataError if a column has rows, but nothing in them."""
+    if 0 in field.shape:
+        raise InvalidDataError(
+            f"column {name!r} has rows of shape {field.shape}: there is nothing in them",
+            location={"column": name},
+            remedy="Leave the column out of features and label.",
+        )
 
 
 def bad_cell(name: str, row: int, what: str, remedy: str | None = None) -> InvalidDataError:

@@ -27,7 +27,8 @@ def hashes(values: np.ndarray) -> np.ndarray:
     size = max(1, _AT_ONCE // max(1, width))
     places = np.arange(1, width + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
     for start in range(0, len(values), size):
-        words = _words(values[start : start + size].reshape(-1)).reshape(-1, width)
+        piece = values[start : start + size]
+        words = _words(piece.reshape(-1)).reshape(len(piece), width)
         found[start : start + size] = _mixed(words + places).sum(axis=1, dtype=np.uint64)
     return _mixed(found)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainer.cells import bad_cell, numbers
+from trainer.cells import bad_cell, numbers, refuse_without_values
 from trainer.column import ColumnKind, ColumnOptions, Fitter, State, Transform, column_kinds
 from trainer.errors import InvalidDataError
 from trainer.table import BYTES, Chunk, Field
@@ -36,7 +36,8 @@ class Column:
 
     @property
     def wire(self) -> Field:
-        """Its form in a request."""
+        """Its form in a request; raises InvalidDataError if it can't be of its kind, or holds nothing."""
+        refuse_without_values(self.name, self.field)
         if self.options is not None:
             return self.kind.wire(self.options, self.name, self.field)
         whole = self.field.is_integer and self.field.dtype != "bool"

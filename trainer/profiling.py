@@ -124,7 +124,7 @@ class _Column:
             self._texts.see(values, self._rows)
         elif self._field.dtype == BYTES:
             self._images = self._images and all(value.startswith(_IMAGES) for value in values[~rows][:16])
-        elif self._field.is_number:
+        elif self._field.is_number and values.size:
             self._see_numbers(values[~missing])
             kept = _one_each(values[sample.here], self._rows).astype(np.float64)
             before = self._sampled[sample.before] if self._sampled is not None else kept[:0]
@@ -170,7 +170,7 @@ class _Column:
 
     def _kind(self) -> str | None:
         if self._field.is_number:
-            return "vector" if self._field.shape else "number"
+            return None if 0 in self._field.shape else "vector" if self._field.shape else "number"
         if self._field.dtype == BYTES:
             return "image" if self._images and self._missing < self._rows else None
         if self._texts is None:
@@ -186,9 +186,7 @@ def _one_each(rows: np.ndarray, first: int) -> np.ndarray:
         return rows
     flat = rows.reshape(len(rows), -1)
     numbers = np.arange(len(rows))
-    return (
-        flat[numbers, (numbers + first) % max(1, flat.shape[1])] if flat.shape[1] else flat[:, :0].reshape(-1)
-    )
+    return flat[numbers, (numbers + first) % flat.shape[1]]
 
 
 class _Texts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainer.cells import bad_cell, gaps, numbers, refuse, whole
+from trainer.cells import bad_cell, gaps, numbers, refuse, refuse_without_values, whole
 from trainer.errors import InvalidDataError
 from trainer.table import DATE, STRING, Chunk, Field
 
@@ -44,6 +44,7 @@ class Targets:
         self.classes: dict[str, list[Any]] = {name: list(each) for name, each in (classes or {}).items()}
         self._seen: dict[str, set[Any]] = {}
         for name in self.columns:
+            refuse_without_values(name, fields[name])
             asked = options.get(name)
             if asked is None or asked.kind != CATEGORY:
                 continue

@@ -108,6 +108,14 @@ def test_a_missing_category_can_be_the_most_frequent():
             Field("float64"),
             "row 1 holds 9007199254740992.0, beyond 2",
         ),
+        ({"kind": "text"}, ["?!", "..."], Field("string"), "column 'c' has no word in any training row"),
+        (
+            {"kind": "text", "output_mode": "tf_idf"},
+            ["?!"],
+            Field("string"),
+            "column 'c' has no word in any training row",
+        ),
+        ({"kind": "number"}, [[1.0]], Field("float64", (1,)), "of shape .1,., not one number a row"),
         ({"kind": "date"}, ["2024-02-29", "2023-02-29"], Field("string"), "row 2 holds '2023-02-29'"),
         ({"kind": "date"}, ["2024-01-01", "01/02/2024"], Field("string"), "row 2 holds '01/02/2024'"),
         ({"kind": "date"}, ["2024-01-01", ""], Field("string"), "row 2 is empty"),
@@ -134,6 +142,13 @@ def test_what_cannot_be_prepared_is_told_where(column, values, field, said):
     with pytest.raises(InvalidDataError, match=said) as caught:
         prepared(column, values, field)
     assert caught.value.location["column"] == "c"
+
+
+@pytest.mark.parametrize("columns", [{}, {"c": {"kind": "vector"}}], ids=["as they are", "as vectors"])
+def test_rows_with_nothing_in_them_are_no_feature(columns):
+    with pytest.raises(InvalidDataError, match=r"column 'c' has rows of shape \(0,\)") as caught:
+        Preprocessing({"features": ["c"]}, options_of(columns), {"c": Field("float32", (0,))})
+    assert caught.value.location == {"column": "c"}
 
 
 def test_rows_of_texts_that_are_no_numbers_are_told_with_their_row():

@@ -9,6 +9,7 @@ import pytest
 from trainer.hashing import Distinct, hashes, repeated, row_hashes
 from trainer.profiling import inspect
 from trainer.source import DataFile
+from trainer.table import CHUNK_ROWS
 
 
 @pytest.fixture
@@ -53,6 +54,16 @@ def test_vectors_are_told_by_all_their_numbers(profiled):
     assert told.quantiles[4] == pytest.approx(1499.5, abs=30)
 
 
+@pytest.mark.parametrize("rows", [5, CHUNK_ROWS + 1])
+def test_rows_with_nothing_in_them_are_told_as_such(tmp_path, rows):
+    np.savez(tmp_path / "rows.npz", x=np.zeros((rows, 0)), y=np.zeros((rows, 2, 0), np.int64))
+    found = inspect(DataFile.of(tmp_path / "rows.npz"), "npz")
+    assert [(told.shape, told.kind, told.missing, told.mean) for told in found.columns] == [
+        ((0,), None, 0, None),
+        ((2, 0), None, 0, None),
+    ]
+
+
 def test_texts_are_told_by_the_most_frequent(profiled):
     told = profiled({"s": ["b", "a", "b", "", "c" * 200, "a", "b"]})["s"]
     assert [(each.value, each.count) for each in told.top] == [("b", 3), ("a", 2), ("c" * 100, 1)]
@@ -78,6 +89,7 @@ def sentences(count):
         ([b"\x00\x01", b"\xff\xd8\xff"] * 30, None),
         ([1, 2, 3] * 20, "number"),
         ([{"x": 1}] * 60, None),
+        (pl.Series([None] * 60, dtype=pl.List(pl.Int64)), None),
     ],
 )
 def test_a_kind_is_suggested_by_content(profiled, values, kind):
@@ -115,6 +127,11 @@ def test_different_values_are_counted_exactly_while_they_are_few():
 def test_different_rows_have_different_hashes(values):
     assert len(np.unique(hashes(values))) == len(values)
     assert len(repeated(row_hashes([hashes(values), hashes(np.zeros(len(values)))]))) == 0
+
+
+def test_rows_with_nothing_in_them_are_the_same():
+    assert len(set(hashes(np.zeros((5, 0))).tolist())) == 1
+    assert len(hashes(np.zeros((0, 3)))) == 0
 
 
 def test_zero_is_zero_and_places_matter():

@@ -63,3 +63,8 @@ def test_a_whole_number_beyond_int64_is_no_target():
     targets = Targets({"label": ["y"]}, {}, {"y": Field("uint64")})
     with pytest.raises(InvalidDataError, match="row 2 holds 9223372036854775808, beyond int64"):
         targets.read({"y": np.array([1, 2**63], np.uint64)}, 1)
+
+
+def test_rows_of_a_label_without_any_value_are_refused():
+    with pytest.raises(InvalidDataError, match=r"column 'y' has rows of shape \(0,\)"):
+        Targets({"label": ["y"]}, {}, {"y": Field("float32", (0,))})

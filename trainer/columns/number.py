@@ -8,6 +8,7 @@ from pydantic import Field as Limits
 
 from trainer.cells import FLOAT32_MAX, numbers
 from trainer.column import ColumnOptions, State, Transform
+from trainer.errors import InvalidDataError
 from trainer.forms import Flag, Number, one_message
 from trainer.moments import Moments, standardized
 from trainer.table import Field
@@ -33,6 +34,12 @@ class Options(ColumnOptions):
 
 def wire(options: Options, name: str, field: Field) -> Field:  # noqa: ARG001 - the contract of columns
     """Send it as float32."""
+    if field.shape:
+        raise InvalidDataError(
+            f"column {name!r} holds {field.dtype} of shape {field.shape}, not one number a row",
+            location={"column": name},
+            remedy='Of lists of numbers say {"kind": "vector"} in data.columns.',
+        )
     return Field("float32")
 
 

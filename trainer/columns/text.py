@@ -92,13 +92,21 @@ class Fitter:
 
     def state(self) -> State:
         """Say the `vocabulary`, and the `idf_weights` for tf_idf."""
-        self._layer.finalize_state()
-        vocabulary = self._layer.get_vocabulary(include_special_tokens=False)
+        lookup, vocabulary = self._layer._lookup_layer, []
+        if int(lookup.token_counts.size()):  # of nothing Keras makes no tf_idf
+            self._layer.finalize_state()
+            vocabulary = list(self._layer.get_vocabulary(include_special_tokens=False))
+        if not vocabulary:
+            raise InvalidDataError(
+                f"column {self._name!r} has no word in any training row",
+                location={"column": self._name},
+                remedy='Leave it out, or say "standardize": "lower" in data.columns to keep punctuation.',
+            )
         weights = None
-        if self._layer._lookup_layer.output_mode == "tf_idf":
+        if lookup.output_mode == "tf_idf":
             # The first is that of the unknown.
-            weights = self._layer._lookup_layer.idf_weights.numpy()[1 : len(vocabulary) + 1].tolist()
-        return {"vocabulary": list(vocabulary), "idf_weights": weights}
+            weights = lookup.idf_weights.numpy()[1 : len(vocabulary) + 1].tolist()
+        return {"vocabulary": vocabulary, "idf_weights": weights}
 
 
 def fitter(options: Options, wire: Field, name: str) -> Fitter:  # noqa: ARG001 - the contract of columns
