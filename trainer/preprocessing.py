@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Inputs = Mapping[str, Sequence[str]]
 """The columns of each input, in the order in which they stand side by side."""
 
+_UNDECODED = "Mend the file, save it as a PNG or JPEG, or leave the row out."
+
 
 @dataclass(frozen=True)
 class Column:
@@ -226,7 +228,8 @@ class Preprocessing:
                 try:
                     made[name].apply(tf.constant(wire[name][place : place + 1]))
                 except tf.errors.InvalidArgumentError:
-                    return bad_cell(name, first_row + place, "can't be decoded as an image")
+                    what = "can't be decoded as an image"
+                    return bad_cell(name, first_row + place, what, _UNDECODED)
         return None
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 KIND = "image"
 _CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
+_CMYK = 4  # how many components such a JPEG has
 Side = Annotated[Count, Limits(le=4096)]
 
 
@@ -76,8 +77,7 @@ def transform(options: Options, wire: Field, state: State, name: str) -> Transfo
     channels = _CHANNELS[options.color_mode]
 
     def decoded(file: tf.Tensor) -> tf.Tensor:
-        image = tf.io.decode_image(file, channels=channels, expand_animations=False)
-        image.set_shape((None, None, channels))
+        image = _decoded(file, channels)
         if options.crop_to_aspect_ratio:
             image = _cropped(image, height, width)
         image = tf.image.resize(image, (height, width), method=options.interpolation)
@@ -88,6 +88,40 @@ def transform(options: Options, wire: Field, state: State, name: str) -> Transfo
         return tf.map_fn(decoded, values, fn_output_signature=signature)
 
     return Transform(apply)
+
+
+def _decoded(file: tf.Tensor, channels: int) -> tf.Tensor:
+    """Return the pixels, uint8 (height, width, channels); of an animation those of its first picture."""
+    import tensorflow as tf
+
+    def decode(channels: int) -> tf.Tensor:
+        image = tf.io.decode_image(file, channels=channels, expand_animations=False)
+        image.set_shape((None, None, channels))
+        return image
+
+    def from_rgb() -> tf.Tensor:
+        rgb = decode(_CHANNELS["rgb"])
+        if channels == _CHANNELS["grayscale"]:
+            return tf.image.rgb_to_grayscale(rgb)
+        return tf.pad(rgb, [[0, 0], [0, 0], [0, 1]], constant_values=255)  # opaque
+
+    if channels == _CHANNELS["rgb"]:
+        return decode(channels)
+    return tf.cond(_gives(file, channels), lambda: decode(channels), from_rgb)
+
+
+def _gives(file: tf.Tensor, channels: int) -> tf.Tensor:
+    """Say whether TensorFlow's decoder of the file's format has these channels, bool ().
+
+    None has a JPEG's or a GIF's alpha, nor the gray of a BMP, a GIF or a JPEG for print (CMYK). All give RGB.
+    """
+    import tensorflow as tf
+
+    png = tf.strings.substr(file, 0, 4) == b"\x89PNG"
+    if channels == _CHANNELS["rgba"]:
+        return png | (tf.strings.substr(file, 0, 2) == b"BM")
+    jpeg = tf.strings.substr(file, 0, 3) == b"\xff\xd8\xff"
+    return png | tf.cond(jpeg, lambda: tf.io.extract_jpeg_shape(file)[2] != _CMYK, lambda: False)
 
 
 def _cropped(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
