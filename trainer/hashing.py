@@ -1,6 +1,7 @@
 """64-bit hashes of cells and rows: equal ones are taken for the same.
 
 Of a million rows, two different ones have the same hash once in 40 million data sets.
+Splits go by the hashes of numbers: with others, rows would change side between a version and the next.
 """
 
 from __future__ import annotations
