@@ -8,6 +8,7 @@ from trainer.architecture import Base, build
 from trainer.compiling import compile_model
 from trainer.environment import describe, settle_threads
 from trainer.explaining import explained
+from trainer.fitted import known_to
 from trainer.loading import load
 from trainer.memory import refuse_beyond
 from trainer.observer import Observer
@@ -62,7 +63,7 @@ def fit(
         DataFile.of(data_file),
         seed,
         folder=workdir / "data",
-        published=base.fitted if base else None,
+        published=known_to(base, spec.model),
         memory_bytes=memory_bytes,
     )
     for anomaly in splits.anomalies:

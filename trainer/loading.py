@@ -107,12 +107,14 @@ class _Loading:
     def fit(self, known: Fitted | None) -> None:
         """Learn from the training rows, or take what is known."""
         fields = self._table.fields
+        states, classes = None, None
         if known is not None:
-            self._data = self._data.model_copy(update={"columns": known.complete(self._data.columns)})
+            columns = known.complete(self._data.columns, self._features, self._labels)
+            self._data = self._data.model_copy(update={"columns": columns})
+            states, classes = known.learnt(self._features, self._labels)
         data = self._data
-        learnt = (known.columns, known.classes) if known else (None, None)
-        self.preprocessing = Preprocessing(data.inputs, data.columns, fields, learnt[0])
-        self.targets = Targets(data.targets, data.columns, fields, learnt[1])
+        self.preprocessing = Preprocessing(data.inputs, data.columns, fields, states)
+        self.targets = Targets(data.targets, data.columns, fields, classes)
         if self.preprocessing.needs_fitting or self.targets.needs_fitting:
             for first_row, chunk, parts in self._chunks([*self._features, *self._labels]):
                 wire = self.preprocessing.read(chunk, first_row)

@@ -7,9 +7,11 @@ import polars as pl
 import pytest
 
 from tests.trainer.compare import same_weights
+from trainer.architecture import Base
+from trainer.architectures.version import Options
 from trainer.errors import InvalidDataError, ResumeError, SpecUnbuildableError
 from trainer.fit import fit
-from trainer.fitted import Fitted
+from trainer.fitted import Fitted, known_to
 from trainer.loading import load
 from trainer.source import DataFile
 from trainer.spec import TrainSpec
@@ -138,6 +140,90 @@ def test_a_class_that_the_version_does_not_know_is_told_with_its_row(people, tmp
     frame.with_columns(species=pl.Series([*species[:6], "emu", *species[7:]])).write_parquet(cut)
     with pytest.raises(InvalidDataError, match=r"row 7 holds 'emu', which is none .* known: cat, dog, łoś"):
         load(options(), DataFile.of(cut), 3, published=published)
+
+
+PETS = {
+    "age": [1.0, 2.0, 3.0, 4.0],
+    "size": [0.1, 0.2, 0.3, 0.4],
+    "name": ["Rex", "Kim", "Tom", "Ada"],
+    "species": ["cat", "dog", "cat", "dog"],
+    "breed": ["poodle", "persian", "poodle", "boxer"],
+}
+NUMBER, CATEGORY = {"kind": "number"}, {"kind": "category"}
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Load the pets, with other columns or without, as a version's training did or one that starts there."""
+
+    def pets(columns, published=None, *, without=(), other=PETS, **data):
+        path = tmp_path / "pets.parquet"
+        pl.DataFrame(PETS | other).drop(without).write_parquet(path)
+        section = {"features": ["age", "size"], "label": "species", "split": None, **data}
+        body = body_of(columns=columns, **section) | {"model": {"kind": "version", "name": "pets"}}
+        return load(TrainSpec.model_validate(body).data, DataFile.of(path), 3, published=published)
+
+    return pets
+
+
+HEAD = Options.model_validate({"kind": "version", "name": "pets", "head": [SOFTMAX]})
+
+
+def for_head(splits):
+    """What a version that was trained on these brings to a model with a new head."""
+    base = Base.of({"kind": "sequential", "layers": [SOFTMAX]}, None, splits.fitted)
+    assert known_to(base, HEAD.model_copy(update={"head": None})) == splits.fitted
+    return known_to(base, HEAD)
+
+
+def test_a_new_head_learns_another_label(pets):
+    published = for_head(pets({"age": NUMBER, "species": CATEGORY}))
+    splits = pets({"breed": CATEGORY}, published, label="breed")
+    assert splits.fitted.classes == {"breed": ["boxer", "persian", "poodle"]}
+    assert splits.fitted.columns == published.columns
+    assert set(splits.fitted.options) == {"age", "breed"}
+
+
+def test_a_new_head_learns_other_classes_of_the_same_label(pets):
+    published = for_head(pets({"species": {"kind": "category", "vocabulary": ["dog", "cat"]}}))
+    other = {"species": ["emu", "dog", "emu", "dog"]}
+    assert pets({"species": CATEGORY}, published, other=other).fitted.classes == {"species": ["dog", "emu"]}
+    said = for_head(pets({"species": CATEGORY}))
+    assert pets({}, said, other=other).fitted.classes == {"species": ["dog", "emu"]}
+
+
+def test_columns_that_were_only_checked_need_not_be_there_again(pets):
+    published = pets({"age": NUMBER, "name": CATEGORY}, label="size", features="age").fitted
+    splits = pets({}, published, label="size", features="age", without="name")
+    assert set(splits.fitted.options) == {"age"}
+
+
+def test_rows_without_a_label_need_none_of_its_classes(pets):
+    published = pets({"species": CATEGORY}).fitted
+    splits = pets({}, published, label=None)
+    assert splits.train.targets == {}
+    assert splits.fitted.classes == {}
+
+
+def test_a_column_that_the_version_takes_as_it_is_is_not_prepared(pets):
+    published = pets({"age": NUMBER, "species": CATEGORY}).fitted
+    with pytest.raises(
+        SpecUnbuildableError, match="doesn't prepare column 'size'; it prepares 'age'"
+    ) as caught:
+        pets({"size": NUMBER}, published)
+    assert caught.value.location == {"pointer": "/data/columns/size"}
+    assert "Leave it out of data.columns" in caught.value.remedy
+
+
+def test_classes_of_another_label_are_not_mistaken_for_the_versions(pets):
+    published = pets({"species": CATEGORY}).fitted
+    with pytest.raises(
+        SpecUnbuildableError, match="knows the classes of 'species', not of 'breed'"
+    ) as caught:
+        pets({"breed": CATEGORY}, published, label="breed")
+    assert caught.value.location == {"pointer": "/data/columns/breed"}
+    listed = {"kind": "category", "vocabulary": ["persian", "boxer", "poodle"]}
+    assert pets({"breed": listed}, published, label="breed").train.targets["label"].tolist() == [2, 0, 2, 1]
 
 
 def test_a_text_label_of_which_nothing_is_said_is_told_with_the_remedy(people):
