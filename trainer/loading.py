@@ -17,12 +17,14 @@ from trainer.profile import Anomaly
 from trainer.samples import Samples, Splits
 from trainer.source import DataFile, DataOptions, digest_of, further_tables, open_table
 from trainer.splitting import assign
-from trainer.table import Chunk
+from trainer.table import CHUNK_ROWS, Chunk
 from trainer.targets import Targets, weights_of
 
 if TYPE_CHECKING:
     import numpy as np
 
+PIECE_BYTES = 16 << 20
+"""So many bytes of rows at most are prepared together; TensorFlow takes some four times as much meanwhile."""
 BUFFER_BYTES = 256 << 20
 """Of rows on disk, so many at most are shuffled together."""
 REQUEST_ROWS = 1024
@@ -58,8 +60,7 @@ def load(
         found = () if remembered is not None else loading.anomalies()  # a run that goes on has told of them
         loading.fit(remembered or published)
         if remembered is None:
-            size_bytes = file.path.stat().st_size if file is not None else 0
-            remembered = loading.fitted(memory_bytes, size_bytes, may_write=folder is not None)
+            remembered = loading.fitted(memory_bytes, may_write=folder is not None)
             if folder is not None:
                 remembered.write(folder / _FITTED)
         train, validation, test = loading.parts(remembered.kept, folder)
@@ -124,14 +125,16 @@ class _Loading:
         self.preprocessing.settle()
         self.targets.settle()
 
-    def fitted(self, memory_bytes: int | None, size_bytes: int, *, may_write: bool) -> Fitted:
-        """Say what was learnt, and choose where the rows of a file of that size are kept."""
+    def fitted(self, memory_bytes: int | None, *, may_write: bool) -> Fitted:
+        """Say what was learnt, and choose where the rows are kept."""
         assert self.preprocessing.fitted is not None
-        asked = self._data.pipeline.cache
+        asked, rows = self._data.pipeline.cache, self._table.rows
         kept: Kept = "memory"
-        if asked is False and self.preprocessing.prepares and fits(size_bytes, 1, memory_bytes):
+        if asked is False and self.preprocessing.prepares and fits(self._cells_bytes(), rows, memory_bytes):
             kept = "unprepared"
-        elif may_write and (asked == "disk" or (asked != "memory" and not self._fits(memory_bytes))):
+        elif may_write and (
+            asked == "disk" or (asked != "memory" and not fits(self._ready_bytes(), rows, memory_bytes))
+        ):
             kept = "disk"
         buffer_bytes = BUFFER_BYTES if memory_bytes is None else min(BUFFER_BYTES, memory_bytes // 16)
         return Fitted(
@@ -149,7 +152,8 @@ class _Loading:
         rows = [int(np.count_nonzero(self._parts == number)) for number in range(len(PARTS))]
         where = folder if kept == "disk" else None
         keepers = [keeper(count, where and where / part) for part, count in zip(PARTS, rows, strict=True)]
-        for first_row, chunk, here in self._chunks(self._names):
+        most_rows = max(1, PIECE_BYTES // max(1, self._ready_bytes()))
+        for first_row, chunk, here in self._chunks(self._names, most_rows):
             wire = self.preprocessing.read(chunk, first_row)
             ready = self._ready(chunk, wire, first_row, prepare=kept != "unprepared")
             for number, each in enumerate(keepers):
@@ -183,25 +187,36 @@ class _Loading:
             None if prepare else self.preprocessing,
         )
 
-    def _fits(self, memory_bytes: int | None) -> bool:
-        row = Samples(self.preprocessing.prepare(self.preprocessing.read(self._no_rows(), 1)), {}).row_bytes
-        return fits(row, self._table.rows, memory_bytes)
-
-    def _no_rows(self) -> Chunk:
+    def _ready_bytes(self) -> int:
+        """Return what a row takes once it is prepared."""
         import numpy as np
 
-        return {
+        no_rows = {
             name: np.empty((0, *field.shape), field.dtype if field.is_number else object)
             for name, field in self._table.fields.items()
-            if name in self._features
+            if name in self._names
         }
+        wire = self.preprocessing.read(no_rows, 1)
+        return self._ready(no_rows, wire, 1, prepare=True).row_bytes
 
-    def _chunks(self, names: list[str]) -> Iterator[tuple[int, Chunk, np.ndarray]]:
+    def _cells_bytes(self) -> int:
+        """Return what a row takes in memory as it is, by those of the first chunk."""
+        first_row, chunk, _ = next(self._chunks(self._names))
+        wire = self.preprocessing.read(chunk, first_row)
+        rows = self._ready(chunk, wire, first_row, prepare=False)
+        return rows.held_bytes // len(rows)
+
+    def _chunks(
+        self, names: list[str], most_rows: int = CHUNK_ROWS
+    ) -> Iterator[tuple[int, Chunk, np.ndarray]]:
         """Yield the chunks, each with the number of its first row, from 1, and the parts of its rows."""
         done = 0
         for first_row, chunk in self._table.numbered(names):
             height = len(next(iter(chunk.values())))
-            yield first_row, chunk, self._parts[done : done + height]
+            parts = self._parts[done : done + height]
+            for start in range(0, height, most_rows):
+                rows = slice(start, start + most_rows)
+                yield first_row + start, {name: chunk[name][rows] for name in chunk}, parts[rows]
             done += height
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -50,8 +51,14 @@ class Samples:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row as it is kept."""
-        arrays = [*self.features.values(), *self.targets.values()]
-        return sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays)
+        return sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in self._arrays)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all rows, which are in memory, with the texts and files that they hold."""
+        objects = (each for array in self._arrays if array.dtype == object for each in array.flat)
+        arrays_bytes: int = sum(array.nbytes for array in self._arrays)
+        return arrays_bytes + sum(map(sys.getsizeof, objects))
 
     def take(self, rows: np.ndarray | slice) -> Samples:
         """Return these rows only, in memory."""
@@ -98,6 +105,11 @@ class Samples:
             },
             weights=np.concatenate(weights) if weights else None,
         )
+
+    @property
+    def _arrays(self) -> list[Any]:
+        weights = [] if self.weights is None else [self.weights]
+        return [*self.features.values(), *self.targets.values(), *weights]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Rows of a table in memory, on disk and as they are: the same rows, and trainings resumed to the bit."""
 
+import gzip
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import polars as pl
 import pytest
 
 from tests.trainer.compare import same_weights
+from tests.trainer.peak import grew_bytes
 from trainer.architecture import Base
 from trainer.architectures.version import Options
 from trainer.errors import InvalidDataError, ResumeError, SpecUnbuildableError
@@ -102,10 +104,69 @@ def test_rows_that_memory_does_not_hold_are_kept_on_disk(people, tmp_path):
     assert load(options(), file, 3, folder=tmp_path / "b", memory_bytes=size * 3).train.stored
 
 
+def test_labels_and_weights_take_memory_too(tmp_path):
+    path, ones = tmp_path / "rows.npz", np.ones((ROWS, 1), np.float32)
+    np.savez(path, x=ones, y=ones, w=ones[:, 0])
+    data = options(kind="npz", features="x", label="y", sample_weight="w", columns={}, split=None)
+
+    def stored(row_bytes):
+        folder, memory_bytes = tmp_path / str(row_bytes), 4 * ROWS * row_bytes
+        return load(data, DataFile.of(path), 3, folder=folder, memory_bytes=memory_bytes).train.stored
+
+    assert (stored(11), stored(12)) == (True, False)
+
+
 def test_rows_that_memory_does_not_hold_as_they_are_are_prepared_once(people, tmp_path):
     data, file = options(pipeline={"cache": False}), DataFile.of(people)
     assert load(data, file, 3, folder=tmp_path / "a", memory_bytes=1 << 20).train.unprepared is not None
     assert load(data, file, 3, folder=tmp_path / "b", memory_bytes=1000).train.stored
+
+
+def zipped_texts(folder):
+    path = folder / "texts.csv.gz"
+    with gzip.open(path, "wt") as file:
+        file.writelines(["text,y\n", *(f"{'again and ' * 50}{row},{row % 2}\n" for row in range(300))])
+    return path, {"kind": "csv", "features": "text", "label": "y", "columns": {"text": COLUMNS["note"]}}
+
+
+def folder_of_images(folder):
+    import tensorflow as tf
+
+    noise = np.random.default_rng(1).integers(0, 255, (40, 32, 32, 3)).astype(np.uint8)
+    for row, image in enumerate(noise):
+        path = folder / "images" / str(row % 2) / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(tf.io.encode_png(image).numpy())
+    columns = {"image": {"kind": "image", "image_size": [4, 4]}, "label": {"kind": "category"}}
+    return folder / "images", {
+        "kind": "image_folder", "features": "image", "label": "label", "columns": columns,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("made", [zipped_texts, folder_of_images])
+def test_rows_as_they_are_count_by_what_they_take_in_memory(tmp_path, made):
+    path, section = made(tmp_path)
+    data, file = options(**section, split=None, pipeline={"cache": False}), DataFile.of(path)
+    held = load(data, file, 3).train.held_bytes
+    assert held > path.stat().st_size * 5
+    kept = [load(data, file, 3, memory_bytes=held * times).fitted.kept for times in (3, 5)]
+    assert kept == ["memory", "unprepared"]
+
+
+def test_what_is_far_larger_once_it_is_prepared_is_prepared_a_piece_at_a_time(tmp_path):
+    path = tmp_path / "texts.parquet"
+    columns = {"note": {"kind": "text"}}
+    data = options(features="note", label="y", columns=columns, split=None, pipeline={"cache": "disk"})
+
+    def load_texts(rows):
+        pl.DataFrame({"note": [f"word{row}" for row in range(rows)], "y": range(rows)}).write_parquet(path)
+        return load(data, DataFile.of(path), 3, folder=tmp_path / str(rows)).train
+
+    load_texts(10)  # what is imported takes memory too
+    grew, kept = grew_bytes(lambda: load_texts(6000))
+    assert kept.row_bytes * len(kept) > 140e6
+    # Measured: 110 MB, and 590 MB where all is prepared at once.
+    assert grew < 200e6
 
 
 def test_an_attempt_that_goes_on_keeps_to_what_was_fitted_and_chosen(people, tmp_path):
