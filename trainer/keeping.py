@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 SHARE_OF_MEMORY = 1 / 4
-"""Of the memory that is free, what rows may fill: while they become tensors they are there twice."""
+"""Of the memory that is free, what rows may fill: as tensors they are there twice, cast a third time."""
 
 
 class Keeper(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from trainer.anomalies import anomalies
 from trainer.errors import InvalidDataError
 from trainer.fitted import Fitted, Kept
 from trainer.joint import JointTable
-from trainer.keeping import fits, keeper
+from trainer.keeping import SHARE_OF_MEMORY, fits, keeper
 from trainer.preprocessing import Column, Preprocessing
 from trainer.profile import Anomaly
 from trainer.samples import Samples, Splits
@@ -63,7 +64,7 @@ def load(
             remembered = loading.fitted(memory_bytes, may_write=folder is not None)
             if folder is not None:
                 remembered.write(folder / _FITTED)
-        train, validation, test = loading.parts(remembered.kept, folder)
+        train, validation, test = loading.parts(remembered.kept, folder, memory_bytes)
     assert train is not None
     return Splits(
         train,
@@ -145,8 +146,8 @@ class _Loading:
             buffer_bytes,
         )
 
-    def parts(self, kept: Kept, folder: Path | None) -> list[Samples | None]:
-        """Prepare all rows, and keep each part."""
+    def parts(self, kept: Kept, folder: Path | None, memory_bytes: int | None) -> list[Samples | None]:
+        """Prepare all rows, and keep each part, with its share of the room that all may take once more."""
         import numpy as np
 
         rows = [int(np.count_nonzero(self._parts == number)) for number in range(len(PARTS))]
@@ -160,7 +161,12 @@ class _Loading:
                 if (here == number).any():
                     self._keep_requests(PARTS[number], wire, here == number)
                     each.add(ready if (here == number).all() else ready.take(here == number))
-        return [each.whole() for each in keepers]
+        rooms = [
+            None if memory_bytes is None else int(memory_bytes * SHARE_OF_MEMORY * count / self._table.rows)
+            for count in rows
+        ]
+        wholes = [each.whole() for each in keepers]
+        return [whole and replace(whole, room_bytes=room) for whole, room in zip(wholes, rooms, strict=True)]
 
     def _keep_requests(self, part: str, wire: Chunk, rows: np.ndarray) -> None:
         """Keep the first rows of a part in the form of a request, where that is another than the model's."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from trainer.samples import Samples, Splits
 
-# Rows in memory are held as the model takes them up to this size, and cast batch by batch beyond it.
+# Rows in memory are held as the model takes them up to this size, or their room, else cast batch by batch.
 CACHE_LIMIT_BYTES = 1 << 30
 UNSHUFFLED_BYTES = 16 << 20
 # No input or output of Keras can be called so.
@@ -226,16 +226,18 @@ class _Form:
         }
         if samples.weights is not None:
             self._dtypes[_WEIGHT], self.arrays[_WEIGHT] = "float32", samples.weights
+        room_bytes = CACHE_LIMIT_BYTES if samples.room_bytes is None else samples.room_bytes
+        self._room_bytes = min(CACHE_LIMIT_BYTES, room_bytes)
 
     def held(self, *, cast: bool) -> dict[str, tf.Tensor]:
         """Return the rows as tensors, cast at once if that is wanted and doesn't make them too large."""
         import tensorflow as tf
 
-        cast = cast and self._unprepared is None and _worth_casting(self.arrays, self._dtypes)
-        return {
-            name: tf.constant(array.astype(self._dtypes[name], copy=False) if cast else array)
-            for name, array in self.arrays.items()
-        }
+        if cast and self._unprepared is None and self._cast_bytes() <= self._room_bytes:
+            return {
+                name: tf.cast(tf.constant(array), self._dtypes[name]) for name, array in self.arrays.items()
+            }
+        return {name: tf.constant(array) for name, array in self.arrays.items()}
 
     def cast(self, tensors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Return what is ready in the dtypes that the model takes; columns stay as they are."""
@@ -255,6 +257,11 @@ class _Form:
         inputs = self._unprepared.tensors({name: tensors[name] for name in self._columns})
         rest = {name: tensor for name, tensor in tensors.items() if name not in self._columns}
         return {name: tf.cast(each, self._dtypes[name]) for name, each in inputs.items()} | rest, seed
+
+    def _cast_bytes(self) -> int:
+        import numpy as np
+
+        return sum(array.size * np.dtype(self._dtypes[name]).itemsize for name, array in self.arrays.items())
 
     def as_keras_takes(self, tensors: Mapping[str, tf.Tensor]) -> tuple[Any, ...]:
         """Return features, targets and weights, if any: a lone tensor by itself, several as a mapping."""
@@ -288,13 +295,6 @@ def _target(name: str) -> str:
 
 def _target_dtype(array: np.ndarray) -> str:
     return "int64" if array.dtype.kind in "iu" else "float32"
-
-
-def _worth_casting(arrays: Mapping[str, Any], dtypes: Mapping[str, str]) -> bool:
-    import numpy as np
-
-    size = sum(array.size * np.dtype(dtypes[name]).itemsize for name, array in arrays.items())
-    return bool(size <= CACHE_LIMIT_BYTES)
 
 
 def _image_input(samples: Samples) -> str:

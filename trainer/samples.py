@@ -25,7 +25,8 @@ class Samples:
     """Rows: input name to (rows, ...), target name to (rows, ...), and how much each counts, (rows,).
 
     Where `unprepared` is given, the features are a request's columns, which it has still to make into inputs.
-    All arrays are in memory, or all in files.
+    All arrays are in memory, or all in files. `room_bytes` bounds what they may take once more, cast to what
+    the model takes; None is no bound.
     """
 
     # Any: arrays, or files of them.
@@ -33,6 +34,7 @@ class Samples:
     targets: Mapping[str, Any]
     weights: Any = None
     unprepared: Preprocessing | None = None
+    room_bytes: int | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.features.values())))

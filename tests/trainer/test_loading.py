@@ -104,6 +104,14 @@ def test_rows_that_memory_does_not_hold_are_kept_on_disk(people, tmp_path):
     assert load(options(), file, 3, folder=tmp_path / "b", memory_bytes=size * 3).train.stored
 
 
+def test_all_parts_share_the_room_to_be_cast_in(people):
+    splits = load(options(), DataFile.of(people), 3, memory_bytes=1 << 20)
+    rooms = [part.room_bytes for part in (splits.train, splits.validation, splits.test)]
+    assert sum(rooms) == pytest.approx((1 << 20) / 4, abs=3)
+    assert rooms == sorted(rooms, reverse=True)
+    assert loaded(people).train.room_bytes is None
+
+
 def test_labels_and_weights_take_memory_too(tmp_path):
     path, ones = tmp_path / "rows.npz", np.ones((ROWS, 1), np.float32)
     np.savez(path, x=ones, y=ones, w=ones[:, 0])
@@ -153,20 +161,33 @@ def test_rows_as_they_are_count_by_what_they_take_in_memory(tmp_path, made):
     assert kept == ["memory", "unprepared"]
 
 
+TEXTS = """
+import sys
+from pathlib import Path
+import polars as pl
+from pydantic import TypeAdapter
+from trainer.loading import load
+from trainer.source import DataFile
+from trainer.spec import Data
+
+def load_texts(rows):
+    folder = Path(sys.argv[1]) / str(rows)
+    folder.mkdir()
+    path = folder / "texts.parquet"
+    pl.DataFrame({"note": [f"word{row}" for row in range(rows)], "y": range(rows)}).write_parquet(path)
+    data = {"kind": "parquet", "uri": "dataset://texts", "features": "note", "label": "y",
+            "columns": {"note": {"kind": "text"}}, "pipeline": {"cache": "disk"}}
+    train = load(TypeAdapter(Data).validate_python(data), DataFile.of(path), 3, folder=folder).train
+    assert train.row_bytes > 4 * rows
+
+load_texts(10)
+"""
+
+
 def test_what_is_far_larger_once_it_is_prepared_is_prepared_a_piece_at_a_time(tmp_path):
-    path = tmp_path / "texts.parquet"
-    columns = {"note": {"kind": "text"}}
-    data = options(features="note", label="y", columns=columns, split=None, pipeline={"cache": "disk"})
-
-    def load_texts(rows):
-        pl.DataFrame({"note": [f"word{row}" for row in range(rows)], "y": range(rows)}).write_parquet(path)
-        return load(data, DataFile.of(path), 3, folder=tmp_path / str(rows)).train
-
-    load_texts(10)  # what is imported takes memory too
-    grew, kept = grew_bytes(lambda: load_texts(6000))
-    assert kept.row_bytes * len(kept) > 140e6
+    rows = 6000
     # Measured: 110 MB, and 590 MB where all is prepared at once.
-    assert grew < 200e6
+    assert grew_bytes(TEXTS, f"load_texts({rows})", tmp_path) < 1.4 * (4 * rows * rows)
 
 
 def test_an_attempt_that_goes_on_keeps_to_what_was_fitted_and_chosen(people, tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from tests.trainer.peak import grew_bytes
 from trainer.arrays import ArrayFile
 from trainer.errors import ResumeError, SpecUnbuildableError
 from trainer.keeping import OnDisk
@@ -70,6 +71,29 @@ def test_batches_are_cast_to_what_the_model_takes_cached_or_not(samples, cache):
     assert (x.dtype.name, y.dtype.name) == ("float32", "int64")
     assert np.array_equal(x, samples.features["features"][rows])
     assert y.numpy().tolist() == rows
+
+
+IMAGES = """
+import numpy as np
+from trainer.order import Order
+from trainer.pipeline import PipelineOptions, training_dataset
+from trainer.samples import Samples
+
+def batch(rows, room):
+    images = Samples({"x": np.ones((rows, 64, 64, 1), np.uint8)}, {"y": np.arange(rows)}, room_bytes=room)
+    order = Order(rows, 4, seed=1, shuffle=True)
+    data = training_dataset(images, order, dtypes={"x": "float32"}, options=PipelineOptions(batch_size=4))
+    assert next(iter(data))[0].dtype == "float32"
+
+batch(8, None)
+"""
+
+
+def test_rows_are_cast_batch_by_batch_where_there_is_no_room_for_all():
+    rows, row_bytes = 10_000, 64 * 64
+    grew = grew_bytes(IMAGES, f"batch({rows}, {3 * rows * row_bytes})")
+    # Measured: 4.1 times, and 10.5 where all are cast, which makes them four times as large.
+    assert grew < 6 * rows * row_bytes
 
 
 def test_several_inputs_and_targets_come_by_name():
