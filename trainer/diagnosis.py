@@ -216,12 +216,13 @@ def _input_advice(step_ms: float, compute_ms: float, stages: Sequence[Stage], se
     if setup.kept == "disk":
         found.append(
             _Advice(
-                f"{said}; the rows are read from disk in each epoch: with more memory "
-                f"(limits.memory_bytes) they stay there, which saves up to {_ms(saved(READ))} a step",
+                f"{said}; the rows are read from disk in each epoch; kept in memory, as data.pipeline.cache "
+                f'"auto" does if a quarter of it holds them (limits.memory_bytes, or the worker\'s host), '
+                f"they save up to {_ms(saved(READ))} a step",
                 saved(READ),
             )
         )
-    cores = os.cpu_count() or 1
+    cores = _cores()
     if setup.seeded and cores > 1 and set(shares) & {PREPARE, AUGMENT}:
         saves = step_ms - max(compute_ms, step_ms / cores)
         found.append(
@@ -257,7 +258,12 @@ def _interval(stages: Sequence[Stage]) -> float:
     if not stages:
         return 0.0
     slowest = max(stage.ms / stage.parallelism for stage in stages)
-    return max(slowest, sum(stage.ms for stage in stages) / (os.cpu_count() or 1))
+    return max(slowest, sum(stage.ms for stage in stages) / _cores())
+
+
+def _cores() -> int:
+    # Linux says how many of them this process may use; macOS knows no such limit.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _model_of(iterator: Any) -> Any:  # noqa: ANN401 - TensorFlow's iterators and protos carry no types

@@ -98,8 +98,8 @@ def stages_of(samples: Samples, options: PipelineOptions) -> tuple[str, ...]:
     """Name the parallel stages of a training's pipeline, in the order in which a batch passes them."""
     waiting = [PREPARE] if samples.unprepared is not None else []
     waiting += [AUGMENT] if options.augment else []
-    # Out of buffers, batches come as they are, and the last stage of all hands them over.
-    return tuple(waiting or [READ]) if samples.stored else (READ, *waiting)
+    # Rows on disk are read before any of these; a map that only hands them over is part of reading.
+    return tuple(waiting) if samples.stored else (READ, *waiting)
 
 
 def training_dataset(

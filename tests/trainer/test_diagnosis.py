@@ -10,6 +10,7 @@ import pytest
 from trainer.diagnosis import Setup, Stage, diagnose
 
 IN_MEMORY = Setup(kept="memory", batch_size=32, augments=False)
+ON_DISK = Setup(kept="disk", batch_size=32, augments=False)
 
 
 def stages(read=0.1, **more):
@@ -52,16 +53,43 @@ def test_what_saves_most_is_advised_first():
     found = diagnose(10.0, 1.0, stages(read=1, prepare=2, augment=7), setup)
     assert "augmentation is 70% of it" in found["advice"][0]
     assert "a cache after map" in found["advice"][1]
-    on_disk = diagnose(10.0, 1.0, stages(read=9), Setup(kept="disk", batch_size=32, augments=False))
-    assert "limits.memory_bytes" in on_disk["advice"][0]
+    on_disk = diagnose(10.0, 1.0, stages(read=9), ON_DISK)
+    assert "kept in memory" in on_disk["advice"][0]
     small = diagnose(0.2, 0.1, stages(read=0.2), IN_MEMORY)
     assert "a larger data.pipeline.batch_size" in small["advice"][0]
     assert small["saves_ms"] == 0
 
 
+def test_what_keeps_rows_in_memory_is_said_whatever_keeps_them_on_disk():
+    (advice,) = diagnose(10.0, 1.0, stages(read=9), ON_DISK)["advice"]
+    assert 'as data.pipeline.cache "auto" does if' in advice  # "disk" may have been asked for
+    assert "(limits.memory_bytes, or the worker's host)" in advice
+
+
+@pytest.fixture
+def one_core():
+    """Let this process use one core alone."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system doesn't bind processes to cores")
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    yield
+    os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.usefixtures("one_core")
+def test_cores_that_the_process_may_not_use_save_nothing():
+    setup = Setup(kept="memory", batch_size=32, augments=True, seeded=True)
+    found = diagnose(10.0, 1.0, stages(read=1, augment=9), setup)
+    assert not any("in a job with a seed" in advice for advice in found["advice"])
+    assert diagnose(20.0, 19.9, stages(read=6, augment=6), IN_MEMORY)["input_ms"] == pytest.approx(
+        12, abs=0.1
+    )
+
+
 def test_a_seed_costs_what_several_threads_would_save():
     setup = Setup(kept="memory", batch_size=32, augments=True, seeded=True)
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = diagnose(10.0, 1.0, stages(read=1, augment=9), setup)
     assert any("in a job with a seed" in advice for advice in found["advice"]) == (cores > 1)
     plain = diagnose(
@@ -128,6 +156,19 @@ def test_the_stages_of_a_seeded_run_are_known_too(run, recorder, pictures):
     found = diagnosed(run, recorder, pictures, False, SMALL, 2, 8, 64, seed=1)
     assert [stage["name"] for stage in found["stages"]] == ["order", "read", "prepare"]
     assert found["stages"][2]["ms"] > found["stages"][1]["ms"]
+
+
+def test_rows_on_disk_are_waited_for_where_they_are_read(run, recorder, tmp_path):
+    rows, path = 480, tmp_path / "rows.npz"
+    np.savez(path, x=np.ones((rows, 64, 64, 3), np.float32), y=np.arange(rows) % 2)
+    body = body_of("disk", SMALL, 2)
+    body["data"] |= {"kind": "npz", "features": "x", "columns": {}}
+    observer = recorder()
+    run(body, observer, data_file=path)
+    measured = [Stage(**stage) for stage in observer.diagnoses[-1]["stages"]]
+    assert [stage.name for stage in measured] == ["read"]
+    # What reads them is all that there is to save.
+    assert diagnose(10.0, 1.0, measured, ON_DISK)["saves_ms"] == pytest.approx(9)
 
 
 def test_large_convolutions_over_cached_rows_are_compute_bound_and_say_so(run, recorder, pictures):
