@@ -274,6 +274,18 @@ def test_a_new_head_learns_other_classes_of_the_same_label(pets):
     assert pets({}, said, other=other).fitted.classes == {"species": ["dog", "emu"]}
 
 
+def test_a_version_is_trained_further_under_a_new_head_for_another_label(run, people, tmp_path):
+    published = loaded(people).fitted
+    base = Base.of({"kind": "sequential", "layers": [SOFTMAX]}, None, published)
+    path, sizes = tmp_path / "other.parquet", pl.Series("size", ["small", "large"] * (ROWS // 2))
+    pl.read_parquet(people).drop("species").with_columns(sizes).write_parquet(path)
+    body = body_of(label="size", columns={"size": CATEGORY})
+    body |= {"model": HEAD.model_dump(mode="json"), "fit": {"epochs": 1}}
+    trained = run(body, data_file=path, base=base)
+    assert trained.fitted.classes == {"size": ["large", "small"]}
+    assert trained.fitted.columns == published.columns
+
+
 def test_columns_that_were_only_checked_need_not_be_there_again(pets):
     published = pets({"age": NUMBER, "name": CATEGORY}, label="size", features="age").fitted
     splits = pets({}, published, label="size", features="age", without="name")
