@@ -6,8 +6,11 @@ name is resolved, once, and what it resolves to is held to the same list, so tha
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import queue
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 CONNECT_S = 10.0
 SILENCE_S = 30.0
+WAKE_S = 0.2
+"""So often, while nothing comes, the clock is looked at."""
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """What a server may answer otherwise in a while."""
 NAT64 = ip_address("64:ff9b::"), 96
@@ -47,7 +52,9 @@ class Bounds:
 
 
 def fetch(uri: str, allowed: Allowed, bounds: Bounds, go_on: Callable[[], None]) -> Iterator[bytes]:
-    """Yield the content of an http, https, s3 or gs URI, piece by piece; `go_on` is called between them.
+    """Yield the content of an http, https, s3 or gs URI, piece by piece; `go_on` is called as they come.
+
+    It is called several times a second while none comes, too.
 
     Raises:
         FetchRefusedError: not allowed, not there, redirected elsewhere, or too large.
@@ -72,7 +79,7 @@ def public(address: Address) -> bool:
 
 def _bounded(uri: str, pieces: Iterable[bytes], bounds: Bounds, go_on: Callable[[], None]) -> Iterator[bytes]:
     until, size = time.monotonic() + bounds.seconds, 0
-    for piece in pieces:
+    for piece in _read_aside(pieces):
         go_on()
         size += len(piece)
         if size > bounds.max_bytes:
@@ -81,7 +88,46 @@ def _bounded(uri: str, pieces: Iterable[bytes], bounds: Bounds, go_on: Callable[
             raise DataUnreachableError(
                 f"{redacted(uri)} was not fetched within {bounds.seconds:g} s (FITSERVE_FETCH_S)"
             )
-        yield piece
+        if piece:
+            yield piece
+
+
+def _read_aside(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the pieces that a thread reads, and b"" while it waits: a server may let even its headers drip.
+
+    What the thread still waits for when it is left ends with the process.
+    """
+    arrived: queue.Queue[bytes | Exception | None] = queue.Queue(maxsize=1)
+    left = threading.Event()
+
+    def read() -> None:
+        end: Exception | None = None
+        try:
+            for piece in pieces:
+                arrived.put(piece)
+                if left.is_set():
+                    return
+        except Exception as error:  # whatever it is, it is raised where the pieces are taken
+            end = error
+        arrived.put(end)
+
+    threading.Thread(target=read, name="fetch", daemon=True).start()
+    try:
+        while True:
+            try:
+                found = arrived.get(timeout=WAKE_S)
+            except queue.Empty:
+                yield b""
+                continue
+            if found is None:
+                return
+            if isinstance(found, Exception):
+                raise found
+            yield found
+    finally:
+        left.set()
+        with contextlib.suppress(queue.Empty):  # the thread may wait for room
+            arrived.get_nowait()
 
 
 def _over_http(parts: SplitResult, allowed: Allowed, bounds: Bounds) -> Iterator[bytes]:

@@ -69,12 +69,28 @@ def test_more_than_the_cap_is_refused(web: Web, path: str) -> None:
         got(web, path)
 
 
-def test_a_server_that_drips_is_left_when_the_time_is_over(web: Web) -> None:
+@pytest.mark.parametrize("path", ["/slow", "/slow-head"])
+def test_a_server_that_drips_is_left_when_the_time_is_over(web: Web, path: str) -> None:
     started = time.monotonic()
     with pytest.raises(DataUnreachableError, match="FITSERVE_FETCH_S") as error:
-        got(web, "/slow", bounds=Bounds(max_bytes=1 << 20, seconds=0.5))
-    assert time.monotonic() - started < 10
+        got(web, path, bounds=Bounds(max_bytes=1 << 20, seconds=0.5))
+    assert time.monotonic() - started < 4
     assert error.value.retryable
+
+
+@pytest.mark.parametrize("path", ["/slow", "/slow-head"])
+def test_who_no_longer_wants_the_data_is_asked_while_a_server_drips(web: Web, path: str) -> None:
+    asked: list[float] = []
+
+    def go_on() -> None:
+        asked.append(time.monotonic())
+        if len(asked) == 2:
+            raise InterruptedError
+
+    started = time.monotonic()
+    with pytest.raises(InterruptedError):
+        list(fetch(web.uri(path), Allowed.of("", web.place), BOUNDS, go_on))
+    assert asked[-1] - started < 4
 
 
 def test_a_connection_that_breaks_may_be_tried_again(web: Web) -> None:

@@ -50,6 +50,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, b"", {"Content-Length": str(10**12)})
         elif path in ("/endless", "/slow"):
             self._drip(0.05 if path == "/slow" else 0.0)
+        elif path == "/slow-head":
+            self._drip_head()
         elif path == "/packed":
             self._answer(200, TABLE, {"Content-Encoding": "gzip"})
         elif path == "/locked":
@@ -74,6 +76,17 @@ class _Handler(BaseHTTPRequestHandler):
             while True:
                 self.wfile.write(b"1" if pause_s else b"1" * 65536)
                 time.sleep(pause_s)
+        except OSError:
+            pass
+
+    def _drip_head(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        until = time.monotonic() + 5  # an answer after all, so that whoever waits is not kept for ever
+        try:
+            while time.monotonic() < until:
+                self.wfile.write(b"1")
+                time.sleep(0.05)
+            self.wfile.write(b"\r\nContent-Length: 0\r\n\r\n")
         except OSError:
             pass
 
