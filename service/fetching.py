@@ -232,7 +232,8 @@ def _from_bucket(parts: SplitResult) -> Iterator[bytes]:
     try:
         # A file system of our own and no cached one: asyncio's threads don't outlive a child in order.
         system: Any = fsspec.filesystem(parts.scheme, skip_instance_cache=True, use_listings_cache=False)
-        with system.open(uri, "rb", block_size=8 * CHUNK, cache_type="readahead") as file:
+        # Taken as the key's own name: nothing in it is expanded, and in a URI it is written with percents.
+        with system.open(unquote(uri), "rb", block_size=8 * CHUNK, cache_type="readahead") as file:
             while piece := file.read(CHUNK):
                 yield piece
     except ImportError as error:

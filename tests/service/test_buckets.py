@@ -23,6 +23,9 @@ from tests.acceptance.stack import wait_for
 from tests.service.web import TABLE
 from tests.service.workbench import claim, supervise
 
+ODD = "a%20%23%25%2A%5B1%5D%C3%A9.csv"
+"""A key as a URI has it."""
+
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[dict[str, str]]:
@@ -44,7 +47,8 @@ def s3() -> Iterator[dict[str, str]]:
     wait_for(answers, 60)
     for bucket in ("open", "closed"):
         httpx.put(f"{url}/{bucket}", trust_env=False).raise_for_status()
-        httpx.put(f"{url}/{bucket}/deep/table.csv", content=TABLE, trust_env=False).raise_for_status()
+        for key in ("deep/table.csv", ODD):
+            httpx.put(f"{url}/{bucket}/{key}", content=TABLE, trust_env=False).raise_for_status()
     yield {
         "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": "key",
@@ -76,6 +80,13 @@ def test_an_object_is_fetched_and_read(open_site: Site, s3: dict[str, str]) -> N
     supervise(claim(open_site.records, slot=SlotKind.SHORT), open_site, SHORT)
     read = open_site.records.datasets.get(dataset.id)
     assert (read.status, read.kind, read.filename) == ("ready", "csv", "table.csv")
+
+
+def test_a_key_is_written_with_percents_where_a_uri_has_other_uses(
+    open_site: Site, s3: dict[str, str]
+) -> None:
+    dataset = fetched(open_site, f"s3://open/{ODD}", s3)
+    assert (dataset.size_bytes, dataset.filename) == (len(TABLE), "a #%*[1]é.csv"), dataset.error
 
 
 def test_an_object_that_is_not_there_is_told_at_once(open_site: Site, s3: dict[str, str]) -> None:
