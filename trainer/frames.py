@@ -54,7 +54,7 @@ class FrameTable:
         wanted = list(dict.fromkeys(names))
         forms = [self._columns[name][1] for name in wanted]
         # Expressions stay out of what is streamed: with them it runs ahead of a slow reader by 300 MB.
-        frames = self._scan.select(wanted).collect_batches(chunk_size=size, maintain_order=True)
+        frames = self._scan.select(map(named, wanted)).collect_batches(chunk_size=size, maintain_order=True)
         done = 0
         try:
             for read in _even(frames, size):
@@ -70,7 +70,7 @@ class FrameTable:
         """Say what a column holds, and how it becomes what a table promises."""
         import polars as pl
 
-        column = pl.col(name)
+        column = named(name)
         if dtype.is_integer() or dtype == pl.Boolean:
             if nulls or dtype in {pl.Int128, pl.UInt128}:
                 return Field("float64"), column.cast(pl.Float64).fill_null(float("nan"))
@@ -137,6 +137,13 @@ class FrameTable:
 
     def _damaged(self, error: Exception) -> InvalidDataError:
         return InvalidDataError(f"{self._origin} is no readable Parquet: {str(error).splitlines()[0]}")
+
+
+def named(name: str) -> pl.Expr:
+    """Return the column of that very name: `polars.col` reads * and ^...$ as patterns."""
+    import polars.selectors
+
+    return polars.selectors.by_name(name).as_expr()
 
 
 def kept_once(target: Path, write: Callable[[Path], None]) -> Path:

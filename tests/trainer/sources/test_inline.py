@@ -27,6 +27,12 @@ def test_a_missing_key_or_null_is_a_missing_value():
     assert chunk["t"].tolist() == ["x", "", ""]
 
 
+def test_a_name_is_no_pattern():
+    table = inline.open_table(options([{"^.*$": 1, "*": [1, 2], "y": 0}]), None)
+    (chunk,) = table.chunks(["*", "^.*$"])
+    assert {name: values.tolist() for name, values in chunk.items()} == {"*": [[1, 2]], "^.*$": [1]}
+
+
 def test_the_digest_is_that_of_the_rows_whatever_the_order_of_their_keys():
     held = options(ROWS[:2]).held
     assert held == options([dict(reversed(row.items())) for row in ROWS[:2]]).held
