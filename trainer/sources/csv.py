@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from trainer.errors import InvalidDataError
-from trainer.frames import FrameTable, kept_once
+from trainer.frames import FrameTable, kept_once, named
 from trainer.source import DataFile, FileOptions
 from trainer.table import Table
 from trainer.unpacking import plain_head, unpacked
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KIND = "csv"
 _HEADER_BYTES = 1 << 20
+_REMEDY_OF_QUOTES = 'Put a cell that holds a " into quotes, and write it as "" there.'
 
 
 class Options(FileOptions):
@@ -78,10 +79,11 @@ def _convert(source: Path, target: Path, separator: str) -> None:
         blanks = {"/some blank": blank.any(), "/all blank": blank.all()}
         seen = _answers(scan, [each.answers() for each in cells], blanks)
         if seen["/all blank"]:
+            _refuse_malformed(source, separator)  # a lone quote in the header takes all rows in
             raise InvalidDataError("the file has a header and no rows")
         if seen[f"{names[-1]}/empty"]:
             # polars takes a row that ends early for one that ends with empty cells.
-            _refuse_ragged(source, separator)
+            _refuse_malformed(source, separator)
         # Few columns are texts, so it pays to look at these alone for blanks around numbers and for truths.
         texts = [each.stripped() for each in cells if seen[f"{each.name}/number"]]
         seen |= _answers(scan, [each.answers() for each in texts])
@@ -91,16 +93,16 @@ def _convert(source: Path, target: Path, separator: str) -> None:
         typed.sink_parquet(target, compression="lz4", maintain_order=True, engine="streaming")
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         _refuse_undecodable(source)
-        _refuse_ragged(source, separator)
+        _refuse_malformed(source, separator)
         raise InvalidDataError(f"the file is no readable CSV: {str(error).splitlines()[0]}") from error
 
 
 def _answers(
-    scan: pl.LazyFrame, questions: list[list[pl.Expr]], named: Mapping[str, pl.Expr] | None = None
+    scan: pl.LazyFrame, questions: list[list[pl.Expr]], others: Mapping[str, pl.Expr] | None = None
 ) -> dict[str, bool]:
     """Return the answers by their names."""
     asked = [question for each in questions for question in each]
-    asked += [question.alias(name) for name, question in (named or {}).items()]
+    asked += [question.alias(name) for name, question in (others or {}).items()]
     if not asked:
         return {}
     found: dict[str, bool] = scan.select(asked).collect(engine="streaming").row(0, named=True)
@@ -111,11 +113,9 @@ class _Cells:
     """The cells of one column, which are texts until it is seen what they all are."""
 
     def __init__(self, name: str, *, strip: bool = False) -> None:
-        import polars as pl
-
         self.name = name
         self._strips = strip
-        self._text = pl.col(name)
+        self._text = named(name)
         self._bare = self._text.str.strip_chars(" \t") if strip else self._text
 
     def stripped(self) -> _Cells:
@@ -159,6 +159,12 @@ def _header(path: Path, separator: str) -> list[str]:
     _refuse_undecodable(path, within=_HEADER_BYTES)
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         text = file.read(_HEADER_BYTES).lstrip("\r\n")
+    if "\r" in text and "\n" not in text:
+        raise InvalidDataError(
+            "the file's lines end with a carriage return alone",
+            location={"row": 0},
+            remedy=r"Save the file with lines that end with \n or \r\n.",
+        )
     try:
         names = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
     except csv.Error as error:
@@ -175,28 +181,45 @@ def _header(path: Path, separator: str) -> list[str]:
     return names
 
 
-def _refuse_ragged(path: Path, separator: str) -> None:
-    """Tell the first row that has more cells than the header, or fewer; a blank line is no row."""
+def _refuse_malformed(path: Path, separator: str) -> None:
+    """Tell the first row that holds a lone quote, or has more cells than the header, or fewer.
+
+    A blank line is no row.
+    """
     import csv
     import sys
 
     csv.field_size_limit(sys.maxsize)
-    row = 0
+    row, width, quotes = -1, 0, 0
+
+    def counted(lines: Iterable[str]) -> Iterator[str]:
+        nonlocal quotes
+        for line in lines:
+            quotes += line.count('"')
+            yield line
+
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            cells = filter(None, csv.reader(file, delimiter=separator))
-            header = next(cells, [])
-            for row, each in enumerate(cells, 1):
-                if len(each) != len(header):
-                    count = "more" if len(each) > len(header) else "fewer"
+            cells = filter(None, csv.reader(counted(file), delimiter=separator, strict=True))
+            for row, each in enumerate(cells):
+                # Those around a cell and those doubled within it are even, and strict reading wants them so.
+                if quotes % 2:
                     raise InvalidDataError(
-                        f"row {row} has {count} cells than the header: {len(each)}, not {len(header)}",
+                        f'{_place(row)} holds a lone "', location={"row": row}, remedy=_REMEDY_OF_QUOTES
+                    )
+                width = width if row else len(each)
+                if len(each) != width:
+                    count = "more" if len(each) > width else "fewer"
+                    raise InvalidDataError(
+                        f"{_place(row)} has {count} cells than the header: {len(each)}, not {width}",
                         location={"row": row},
                         remedy="Quote cells that hold the separator; leave missing ones empty.",
                     )
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise InvalidDataError(
-            f"the file is no readable CSV from row {row + 1} on: {error}", location={"row": row + 1}
+            f"the file is no readable CSV from {_place(row + 1)} on: {error}",
+            location={"row": row + 1},
+            remedy=_REMEDY_OF_QUOTES,
         ) from error
 
 
@@ -211,11 +234,15 @@ def _refuse_undecodable(path: Path, within: int | None = None) -> None:
             except UnicodeDecodeError as error:
                 at = before - held + error.start
                 row = lines + block.count(b"\n", 0, max(0, error.start - held))
-                where = f"row {row}" if row else "the header"
+                held_there = error.object[error.start]
                 raise InvalidDataError(
-                    f"{where} is not in UTF-8: byte {at:,} of the file is 0x{error.object[error.start]:02x}",
+                    f"{_place(row)} is not in UTF-8: byte {at:,} of the file is 0x{held_there:02x}",
                     location={"row": row, "byte": at},
                     remedy="Save the file in UTF-8.",
                 ) from error
             before += len(block)
             lines += block.count(b"\n")
+
+
+def _place(row: int) -> str:
+    return f"row {row}" if row else "the header"

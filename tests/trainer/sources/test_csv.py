@@ -63,6 +63,11 @@ def test_quoted_cells_other_separators_and_a_byte_order_mark_are_read(file):
         ("a,b,y\n1,2,0\n3,4,1,9\n", "row 2 has more cells than the header: 4, not 3", {"row": 2}),
         ("a,b,a,b\n1,2,0,3\n", "several columns have the same name: 'a', 'b'", {"column": "a"}),
         ('a,b,y\n1,2,0\n3,"4,1\n', "no readable CSV|fewer cells", {"row": 2}),
+        ('a,b,y\n1,2,0\n3,5" pipe,1\n4,5,0\n', 'row 2 holds a lone "', {"row": 2}),
+        ('a,b,y\n1,2,0\n3,5" pipe,\n4,6" pipe,1\n', 'row 2 holds a lone "', {"row": 2}),
+        ('a,b 5",y\n1,2,0\n', "the header holds a lone", {"row": 0}),
+        ('a,b,y\n1,2,0\n3,"4"x,1\n', "no readable CSV from row 2 on", {"row": 2}),
+        ("a,b,y\r1,2,0\r", "lines end with a carriage return alone", {"row": 0}),
         ("a,c,y\n1,2,0\n", "column 'b' is not in the data; it has a, c, y", {"column": "b"}),
         ("a,b,y\n", "a header and no rows", None),
         ("", "the file is empty", None),
@@ -75,6 +80,27 @@ def test_bad_files_are_told_where_and_why(file, text, message, location):
     with pytest.raises(InvalidDataError, match=message) as caught:
         read(options(), file(text))
     assert caught.value.location == location
+
+
+def test_a_lone_quote_far_below_the_first_rows_is_told_with_what_to_write(file):
+    rows = "".join(f"{i},{i},1\n" for i in range(20_000))
+    with pytest.raises(InvalidDataError, match='row 20001 holds a lone "') as caught:
+        read(options(), file(f'a,b,y\n{rows}1,5" pipe,0\n'))
+    assert caught.value.location == {"row": 20_001}
+    assert 'write it as ""' in caught.value.remedy
+
+
+def test_quotes_within_a_cell_are_its_own_where_they_are_even(file):
+    table = csv.open_table(None, DataFile.of(file('a,b\n1,a "good" one\n2,"5"" pipe"\n')))
+    (chunk,) = table.chunks(["b"])
+    assert chunk["b"].tolist() == ['a "good" one', '5" pipe']
+
+
+@pytest.mark.parametrize("name", ["*", "^a.*$", "^.*$"])
+def test_a_name_is_no_pattern(file, name):
+    table = csv.open_table(None, DataFile.of(file(f"{name},ab,c\n 1,2,x\n")))
+    (chunk,) = table.chunks(["c", name])
+    assert {each: values.tolist() for each, values in chunk.items()} == {"c": ["x"], name: [1]}
 
 
 def test_each_column_has_the_type_that_all_of_its_cells_have(file):
