@@ -48,6 +48,8 @@ def read_head(file: IO[bytes], size: int, name: str | None = None) -> Head:
         shape, fortran, dtype = read(file)
     except (ValueError, EOFError, SyntaxError) as error:
         raise InvalidDataError(f"{which} can't be read: {error}", location=place) from error
+    if any(size < 0 for size in shape):
+        raise InvalidDataError(f"{which} has the shape {shape}: no size is negative", location=place)
     if version == 3 and dtype.names:  # as version 2, but in UTF-8 instead of Latin-1
         dtype.names = tuple(each.encode("latin-1").decode() for each in dtype.names)
     if dtype.hasobject:

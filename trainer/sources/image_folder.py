@@ -58,7 +58,7 @@ class _Image:
     @property
     def name(self) -> str:
         """What errors call it."""
-        return str(self.file.path)
+        return _shown(self.file.path)
 
 
 def detect(head: bytes, filename: str) -> bool:
@@ -91,7 +91,7 @@ def _in_folder(folder: Path) -> list[_File]:
 def _in_archive(path: Path, stack: ExitStack) -> list[_File]:
     try:
         archive = stack.enter_context(zipfile.ZipFile(path))
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise InvalidDataError(f"the archive can't be read: {error}") from error
     members = [each for each in archive.infolist() if not each.is_dir()]
     if len(members) > MOST_FILES:
@@ -119,7 +119,9 @@ def _classified(found: Sequence[_File]) -> list[_Image]:
     paths = [file.path for file in images]
     for path in paths:
         if path.is_absolute() or ".." in path.parts:
-            raise InvalidDataError(f"{str(path)!r} leads out of the archive", location={"file": str(path)})
+            raise InvalidDataError(
+                f"{_shown(path)!r} leads out of the archive", location={"file": _shown(path)}
+            )
     depth = 0  # of the folders of the classes
     while (
         min(len(path.parts) for path in paths) > depth + 2 and len({path.parts[depth] for path in paths}) == 1
@@ -128,12 +130,23 @@ def _classified(found: Sequence[_File]) -> list[_Image]:
     for path in paths:
         if len(path.parts) < depth + 2:
             raise InvalidDataError(
-                f"{str(path)!r} is in no folder of a class",
-                location={"file": str(path)},
+                f"{_shown(path)!r} is in no folder of a class",
+                location={"file": _shown(path)},
                 remedy="Put each image into a folder that is called as its class.",
+            )
+        if _shown(path.parts[depth]) != path.parts[depth]:
+            raise InvalidDataError(
+                f"the class of {_shown(path)!r} is not in UTF-8",
+                location={"file": _shown(path)},
+                remedy="Give the folder a name in UTF-8.",
             )
     classified = (_Image(file.path.parts[depth], file) for file in images)
     return sorted(classified, key=lambda image: (image.label, image.name))
+
+
+def _shown(path: PurePosixPath | str) -> str:
+    """Return a path as text that can be stored: bytes that are no UTF-8 are escaped."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _hidden(path: PurePosixPath) -> bool:

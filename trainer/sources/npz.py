@@ -23,6 +23,8 @@ KIND = "npz"
 SUFFIX = ".npy"
 # More than this isn't held in memory: each array is unpacked to a file once, and read from there.
 MOST_IN_MEMORY = 256 << 20
+# What zipfile raises of an archive; a name that is not in UTF-8 among it.
+_BROKEN = (EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, UnicodeDecodeError)
 
 
 class Options(FileOptions):
@@ -46,14 +48,23 @@ def open_table(options: Options | None, file: DataFile) -> Table:  # noqa: ARG00
                 raise InvalidDataError("the file is no NumPy archive of named arrays (numpy.savez)")
             check_unpacked("the archive", file.path.stat().st_size, sum(each.file_size for each in members))
             return ArrayTable(_arrays(archive, members, file))
-    except (EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+    except _BROKEN as error:
         raise InvalidDataError(f"the archive can't be read: {error}") from error
 
 
 def _arrays(
     archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], file: DataFile
 ) -> dict[str, np.ndarray | ArrayFile]:
-    heads = {each.filename.removesuffix(SUFFIX): _head(archive, each) for each in members}
+    heads: dict[str, Head] = {}
+    for each in members:
+        name = each.filename.removesuffix(SUFFIX)
+        if name in heads:
+            raise InvalidDataError(
+                f"array {name!r} is there twice",
+                location={"column": name},
+                remedy="Give each array a name of its own.",
+            )
+        heads[name] = _head(archive, each)
     if sum(each.file_size for each in members) <= MOST_IN_MEMORY:
         contents = (archive.read(each) for each in members)
         return {

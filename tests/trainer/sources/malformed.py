@@ -147,6 +147,12 @@ MALFORMED = {
         "rows.npz", lambda: _arrays(x=np.ones(2), y=np.ones(3)), "has 3 rows", {"column": "y"}
     ),
     "archive cut short": Malformed("rows.npz", lambda: _arrays(x=np.ones(2))[:-9], "can't be read", {}),
+    "array's name": Malformed(
+        "rows.npz", lambda: _arrays(ä=np.ones(2)).replace("ä".encode(), b"\xff\xfe"), "can't be read", {}
+    ),
+    "image's name": Malformed(
+        "pets.zip", lambda: _zip({"ä/1.jpg": _jpeg()}).replace("ä".encode(), b"\xff\xfe"), "can't be read", {}
+    ),
     "array bomb": Malformed("rows.npz", lambda: _zip_bomb("x.npy"), "unpacks to more than", {}),
     "image bomb": Malformed("pets.zip", lambda: _zip_bomb("cat/a.png"), "unpacks to more than", {}),
     "jpeg cut short": Malformed(

@@ -1,4 +1,5 @@
 import io
+import os
 import zipfile
 
 import numpy as np
@@ -51,6 +52,26 @@ def test_each_file_is_a_row_in_the_order_of_classes_and_names(archive):
     saved = archive(FILES)
     assert detect(saved.path, "upload") == "image_folder"
     assert rows(saved) == [(FILES[name], label) for name, label in ORDER]
+
+
+def test_a_class_whose_name_is_not_in_utf_8_is_told_by_its_file(tmp_path):
+    for folder in (b"cat", b"gr\xfcn"):
+        path = tmp_path / "pets" / os.fsdecode(folder) / "1.png"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(picture())
+    with pytest.raises(InvalidDataError, match="not in UTF-8") as caught:
+        rows(DataFile.of(tmp_path / "pets"))
+    assert caught.value.location == {"file": r"gr\udcfcn/1.png"}
+
+
+def test_a_damaged_file_whose_name_is_not_in_utf_8_can_be_told(tmp_path):
+    path = tmp_path / "pets" / "cat" / os.fsdecode(b"gr\xfcn.png")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no image")
+    with pytest.raises(InvalidDataError, match="is no JPEG") as caught:
+        rows(DataFile.of(tmp_path / "pets"))
+    assert caught.value.detail.encode().decode() == caught.value.detail
+    assert caught.value.location["file"] == r"cat/gr\udcfcn.png"
 
 
 def test_a_folder_is_read_as_its_archive(tmp_path):

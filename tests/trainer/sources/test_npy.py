@@ -79,6 +79,16 @@ def test_what_is_no_table_is_refused(file, array, names, message):
         npy.open_table(options(column_names=names), file(array))
 
 
+@pytest.mark.parametrize("shape", [(-5,), (3, -1)])
+def test_a_head_with_a_negative_size_is_refused(tmp_path, shape):
+    path = tmp_path / "rows.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+        file.write(bytes(80))
+    with pytest.raises(InvalidDataError, match="no size is negative"):
+        npy.open_table(None, DataFile.of(path))
+
+
 def test_a_file_cut_short_is_told_where_it_ends(file):
     saved = file(np.ones((10, 2)))
     content = saved.path.read_bytes()

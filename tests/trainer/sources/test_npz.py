@@ -1,3 +1,6 @@
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -66,6 +69,19 @@ def test_large_arrays_are_read_from_a_file_of_their_own(tmp_path, monkeypatch, s
     assert np.array_equal(chunk["y"], y)
     assert chunk["s"].tolist() == [f"t{i}" for i in y]
     assert len(list((tmp_path / ".converted").iterdir())) == 1
+
+
+@pytest.mark.parametrize("most_in_memory", [0, npz.MOST_IN_MEMORY])
+def test_two_arrays_of_one_name_are_refused(tmp_path, monkeypatch, most_in_memory):
+    monkeypatch.setattr(npz, "MOST_IN_MEMORY", most_in_memory)
+    path = archive(tmp_path, x=np.arange(3), y=np.arange(3) + 200)
+    content = io.BytesIO()
+    np.save(content, np.arange(3) + 100)
+    with zipfile.ZipFile(path, "a") as made, pytest.warns(UserWarning, match="Duplicate name"):
+        made.writestr("x.npy", content.getvalue())
+    with pytest.raises(InvalidDataError, match="array 'x' is there twice") as caught:
+        npz.open_table(None, DataFile.of(path))
+    assert caught.value.location == {"column": "x"}
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 broken"])
