@@ -25,7 +25,7 @@ KIND = "tfrecord"
 # The schema is that of so many records; what only later ones have is no column.
 LOOKED_AT = 1024
 FRAME_BYTES = 16  # a record's length and the two checksums
-BATCH_BYTES, BATCH_RECORDS = 32 << 20, 4096
+BATCH_BYTES, BATCH_RECORDS, GROUP_RECORDS = 32 << 20, 4096, 32768
 FLOAT_LIST, INT64_LIST, BYTES_LIST = "float_list", "int64_list", "bytes_list"
 _POLYNOMIAL, _MASK = 0x82F63B78, 0xA282EAD8
 
@@ -58,20 +58,23 @@ def open_table(options: Options | None, file: DataFile) -> Table:  # noqa: ARG00
 
 
 def _convert(source: Path, target: Path) -> None:
-    first = next(_batches(source, LOOKED_AT), [])
-    if not first:
+    looked = _Looked()
+    for (record,) in itertools.islice(_batches(source, 1), LOOKED_AT):  # one by one: they may be large
+        looked.see(record)
+    if not looked.records:
         raise InvalidDataError("the file has no records")
-    features = _features(first)
+    features = looked.features
     if not features:
         raise InvalidDataError("the records have no features: are they tf.train.Example?")
-    batch = max(1, min(BATCH_RECORDS, BATCH_BYTES * len(first) // sum(map(len, first))))
+    group = max(1, min(GROUP_RECORDS, BATCH_BYTES * looked.records // looked.size_bytes))
+    batch = min(BATCH_RECORDS, group)
     starts = itertools.count(1, batch)
     frames = (
         _frame(records, start, features)
         for start, records in zip(starts, _batches(source, batch), strict=False)
     )
     schema = {name: feature.dtype for name, feature in features.items()}
-    write_parquet(target, frames, schema, group_rows=8 * batch)
+    write_parquet(target, frames, schema, group_rows=group)
 
 
 def _batches(path: Path, size: int) -> Iterator[list[bytes]]:
@@ -188,16 +191,29 @@ def _spread(values: pl.Series, there: np.ndarray) -> pl.Series:
     return values.gather(places.replace(-1, None))
 
 
-def _features(records: list[bytes]) -> dict[str, _Feature]:
-    """Return the features of the first records, by name."""
-    import tensorflow as tf
-    from google.protobuf.message import DecodeError
+class _Looked:
+    """What the first records say: how many they were, how large, and which features they have."""
 
-    found: dict[str, _Feature] = {}
-    for row, record in enumerate(records, 1):
+    def __init__(self) -> None:
+        self.records = self.size_bytes = 0
+        self._found: dict[str, _Feature] = {}
+
+    @property
+    def features(self) -> dict[str, _Feature]:
+        """Return the features by name."""
+        return dict(sorted(self._found.items()))
+
+    def see(self, record: bytes) -> None:
+        """Take the next record."""
+        import tensorflow as tf
+        from google.protobuf.message import DecodeError
+
+        self.records += 1
+        self.size_bytes += len(record)
         try:
             features = tf.train.Example.FromString(record).features.feature
         except DecodeError as error:
+            row = self.records
             raise InvalidDataError(f"record {row} is no tf.train.Example", location={"row": row}) from error
         for name in sorted(features):
             kind = features[name].WhichOneof("kind")
@@ -205,10 +221,9 @@ def _features(records: list[bytes]) -> dict[str, _Feature]:
             if not values:
                 continue
             text = kind == BYTES_LIST and all(map(_is_text, values))
-            known = found.setdefault(name, _Feature(name, kind, len(values), text))
+            known = self._found.setdefault(name, _Feature(name, kind, len(values), text))
             if known.text and not text:
-                found[name] = replace(known, text=False)
-    return dict(sorted(found.items()))
+                self._found[name] = replace(known, text=False)
 
 
 def _frame(records: list[bytes], first: int, features: Mapping[str, _Feature]) -> pl.DataFrame:
