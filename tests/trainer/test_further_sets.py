@@ -60,7 +60,7 @@ def test_each_set_is_a_part_and_only_the_main_one_teaches(sets: DataFile) -> Non
     assert splits.test.targets["label"].tolist() == [1]
     assert "Paris" not in json.dumps(splits.fitted.columns)
     # The mean of the training rows, 40, stands for what is missing.
-    assert np.isclose(splits.fitted.columns["age"].get("mean", 40), 40)
+    assert np.isclose(splits.fitted.columns["age"]["mean"], 40)
 
 
 def test_the_digest_is_of_all_sets(sets: DataFile) -> None:
