@@ -104,9 +104,10 @@ class AllRows:
 def anomalies(data: DataOptions, table: Table, parts: np.ndarray) -> list[Anomaly]:
     """Tell what looks wrong with these features, labels and parts, 0 those that train: uint8 (rows,).
 
-    Only the first million rows are looked at, the first 100,000 for what says the label.
+    Only the first million rows are looked at, the first 100,000 for what says the label. Of more rows, no
+    class or category is told of: one that is rare among the first may be frequent later.
     """
-    looking = _Looking(data, table.fields)
+    looking = _Looking(data, table)
     done = 0
     for chunk in table.chunks(looking.names):
         height = min(len(next(iter(chunk.values()))), MOST_ROWS - done)
@@ -120,7 +121,8 @@ def anomalies(data: DataOptions, table: Table, parts: np.ndarray) -> list[Anomal
 class _Looking:
     """One pass over features and labels."""
 
-    def __init__(self, data: DataOptions, fields: Mapping[str, Field]) -> None:
+    def __init__(self, data: DataOptions, table: Table) -> None:
+        fields = table.fields
         features = dict.fromkeys(name for columns in data.inputs.values() for name in columns)
         targets = dict.fromkeys(name for columns in data.targets.values() for name in columns)
         self.names = list(features | targets)
@@ -129,10 +131,10 @@ class _Looking:
         kinds = {name: options.kind for name, options in data.columns.items()}
         self._rows: list[np.ndarray] = []
         self._distinct = {name: Distinct() for name in features}
-        self._categories = {name: _Categories() for name in features if kinds.get(name) == CATEGORY}
+        self._categories = {name: _Categories(table.rows) for name in features if kinds.get(name) == CATEGORY}
         self._labels = [
             _Label(
-                name, fields, [each for each in features if each != name], named=kinds.get(name) == CATEGORY
+                name, table, [each for each in features if each != name], named=kinds.get(name) == CATEGORY
             )
             for name in targets
             if not fields[name].shape
@@ -187,11 +189,10 @@ class _Looking:
 class _Label:
     """One label: its classes, and what says it."""
 
-    def __init__(
-        self, name: str, fields: Mapping[str, Field], features: Sequence[str], *, named: bool
-    ) -> None:
+    def __init__(self, name: str, table: Table, features: Sequence[str], *, named: bool) -> None:
+        fields = table.fields
         self._name, self._field, self._named = name, fields[name], named
-        self._classes = _Categories()
+        self._classes = _Categories(table.rows)
         self._distinct, self._looked_at = Distinct(), 0
         self.leaks: dict[str, _Leak] = {
             each: _Leak(fields[each]) for each in features if fields[each].dtype != OTHER
@@ -236,8 +237,10 @@ class _Categories:
 
     MOST = 100_000
 
-    def __init__(self) -> None:
-        self._found: dict[int, list[Any]] | None = {}  # hash: value, first row, rows, whether trained on
+    def __init__(self, rows: int) -> None:
+        """Begin without any, of so many rows in all: if they aren't all looked at, nothing can be told."""
+        # By hash: value, first row, rows, whether trained on.
+        self._found: dict[int, list[Any]] | None = {} if rows <= MOST_ROWS else None
         self._rows = 0
 
     @property

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from trainer import anomalies
 from trainer.errors import InvalidDataError
 from trainer.loading import load
 from trainer.profile import Anomaly
@@ -143,6 +144,17 @@ def test_unseen_category_of_the_label(file):
     (anomaly,) = of_job(file(columns, "unseen_category"), last=0.1)
     assert told([anomaly]) == [("unseen_category", "y", ROWS - 1)]
     assert anomaly.detail == "5 is a class that no training row has"
+
+
+def test_what_rows_that_are_not_looked_at_may_have_is_not_told_of(file, monkeypatch):
+    columns = sound()
+    columns["y"] = [7 if row in {20, ROWS - 1} else value for row, value in enumerate(columns["y"].tolist())]
+    columns["city"] = [*columns["city"][: ROWS // 2], *["Lima"] * (ROWS // 2)]
+    columns["part"] = ["validation" if ROWS // 2 <= row < ROWS - 20 else "train" for row in range(ROWS)]
+    path, split = file(columns, "more_rows"), {"by": "column", "column": "part"}
+    assert of_job(path, split=split) == []
+    monkeypatch.setattr(anomalies, "MOST_ROWS", ROWS - 20)
+    assert of_job(path, split=split) == []
 
 
 def test_overlap_of_validation_rows_with_training_rows(file):
