@@ -3,6 +3,8 @@
 The rules are made so that a sound table has none:
 
 - A cell that is missing, a text among numbers and a constant column are told as they are.
+- Numbers are told as imprecise where float32, in which models take them, has a spacing at the largest of more
+  than a hundredth of their deviation; whole numbers up to 2**24 it holds as they are.
 - Rows that are there twice are told where a row says enough to be told from others: a column is of vectors,
   or of values that differ in half of the rows or more, or there are ten times as many combinations of values
   as rows. Else rows meet by chance.
@@ -36,6 +38,7 @@ LEAK_ROWS = 100_000
 FEWEST_ROWS = 20
 MOST_CLASSES, ROWS_OF_A_CLASS, COMBINATIONS = 100, 5, 10
 CORRELATED, WIDEST = 0.9999, 1024
+FLOAT32_BITS, SPACINGS, NARROW = 24, 100, ("float16", "float32")
 PARTS = ("training", "validation", "test")
 TRAIN = 0
 CATEGORY = "category"
@@ -64,6 +67,23 @@ def of_column(
         value = told.top[0].value if told.top else told.minimum
         held = "the same" if value is None else shown(value)
         yield Anomaly(code=AnomalyCode.CONSTANT_COLUMN, column=told.name, detail=f"every row holds {held}")
+    yield from _imprecise(told)
+
+
+def _imprecise(told: ColumnProfile) -> Iterator[Anomaly]:
+    """Yield that float32 doesn't tell the values of a column apart, if so."""
+    if told.minimum is None or told.maximum is None or not told.deviation or told.dtype in NARROW:
+        return
+    largest = max(abs(told.minimum), abs(told.maximum))
+    spacing = math.ldexp(1.0, math.frexp(largest)[1] - FLOAT32_BITS)
+    whole = told.minimum.is_integer() and told.maximum.is_integer()
+    if spacing * SPACINGS > told.deviation and (spacing > 1 or not whole):
+        yield Anomaly(
+            code=AnomalyCode.IMPRECISE_NUMBER,
+            column=told.name,
+            detail=f"float32 tells numbers near {largest:.15g} apart by {spacing:g}, and these deviate by "
+            f"{told.deviation:.3g}: make it a date or a category, or subtract an offset before",
+        )
 
 
 class AllRows:

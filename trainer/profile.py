@@ -52,6 +52,8 @@ class AnomalyCode(StrEnum):
     """Half of a column's texts or more are numbers."""
     CONSTANT_COLUMN = "constant_column"
     """Every row has the same value."""
+    IMPRECISE_NUMBER = "imprecise_number"
+    """Numbers lie so close together, and so far from 0, that float32 doesn't tell them apart."""
     DUPLICATED_ROWS = "duplicated_rows"
     """Rows are there several times."""
     SINGLE_ROW_CLASS = "single_row_class"

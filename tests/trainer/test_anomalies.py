@@ -88,6 +88,38 @@ def test_constant_column(file, value):
     assert str(value) in anomaly.detail
 
 
+@pytest.mark.parametrize(
+    ("values", "spacing"),
+    [
+        (1_700_000_000 + 30 * np.arange(ROWS), 128),
+        (20_240_101 + np.arange(ROWS) % 30, 2),
+        (1e6 + sound()["x"], 0.0625),
+        (-1e6 - sound()["x"], 0.0625),
+    ],
+)
+def test_imprecise_number(file, values, spacing):
+    (anomaly,) = of_upload(file(sound() | {"n": values}, "imprecise_number"))
+    assert told([anomaly]) == [("imprecise_number", "n", None)]
+    assert f"apart by {spacing}, " in anomaly.detail
+    assert "make it a date or a category, or subtract an offset" in anomaly.detail
+    assert np.spacing(np.float32(np.abs(values).max())) == spacing
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        1_700_000_000 + 86_400 * np.arange(ROWS),
+        (1 << 24) - 1 - np.arange(ROWS) % 2,
+        [None if row == 3 else 10_000_000 + row % 2 for row in range(ROWS)],
+        np.arange(ROWS) * 1e30,
+        2000 + np.arange(ROWS) % 30 / 7,
+    ],
+)
+def test_numbers_that_float32_tells_apart_are_precise_enough(file, values):
+    found = of_upload(file(sound() | {"n": values}, "precise"))
+    assert [each for each in found if each.code != "missing_values"] == []
+
+
 def test_duplicated_rows(file):
     columns = {name: [*values, *values[10:13]] for name, values in sound().items()}
     (anomaly,) = of_upload(file(columns, "duplicated_rows"))
