@@ -88,10 +88,13 @@ class FrameTable:
         if dtype == pl.Binary:
             return Field(BYTES), column.fill_null(b"")
         if isinstance(dtype, pl.Array) and _innermost(dtype).is_numeric():
-            return Field("float32", dtype.shape), column.cast(pl.Array(pl.Float32, dtype.shape))
+            one = _float_of(_innermost(dtype))
+            return Field(str(one).lower(), dtype.shape), column.cast(pl.Array(one, dtype.shape))
         if isinstance(dtype, pl.List) and dtype.inner.is_numeric():
+            one = _float_of(dtype.inner)
             first = self._scan.select(column.drop_nulls().list.len()).head(1).collect()
-            return Field("float32", (first.item() if first.height else 0,)), column.cast(pl.List(pl.Float32))
+            width = first.item() if first.height else 0
+            return Field(str(one).lower(), (width,)), column.cast(pl.List(one))
         if isinstance(dtype, pl.List | pl.Struct | pl.Array | pl.Object):
             return Field(OTHER), column
         return Field(STRING), column.cast(pl.String).fill_null("")
@@ -112,7 +115,7 @@ class FrameTable:
             return values
         self._refuse_ragged(column, before)
         # A row without a list misses all of its numbers.
-        rows = np.full((len(column), *field.shape), np.nan, np.float32)
+        rows = np.full((len(column), *field.shape), np.nan, field.dtype)
         there = column.is_not_null().to_numpy()
         listed = column.drop_nulls()
         if rows.size and len(listed):
@@ -206,3 +209,12 @@ def _even(frames: Iterator[pl.DataFrame], size: int) -> Iterator[pl.DataFrame]:
 def _innermost(dtype: pl.Array) -> pl.DataType:
     inner = dtype.inner
     return _innermost(inner) if hasattr(inner, "inner") else inner
+
+
+def _float_of(dtype: pl.DataType) -> pl.DataType:
+    """Return what holds a list's numbers and gaps: float32, unless they are whole and may be too large."""
+    import polars as pl
+
+    wide = dtype.is_integer() and dtype not in {pl.Int8, pl.UInt8, pl.Int16, pl.UInt16}
+    held: pl.DataType = pl.Float64() if wide else pl.Float32()
+    return held

@@ -64,6 +64,12 @@ def test_rows_with_nothing_in_them_are_told_as_such(tmp_path, rows):
     ]
 
 
+@pytest.mark.parametrize("dtype", [pl.List(pl.Int64), pl.Array(pl.Int64, 2), pl.List(pl.UInt32)])
+def test_whole_numbers_in_lists_are_as_they_are(profiled, dtype):
+    told = profiled({"v": pl.Series([[1 << 24, (1 << 24) + 1], None, [5, 7]], dtype=dtype)})["v"]
+    assert (told.shape, told.missing, told.maximum) == ((2,), 2, (1 << 24) + 1)
+
+
 def test_texts_are_told_by_the_most_frequent(profiled):
     told = profiled({"s": ["b", "a", "b", "", "c" * 200, "a", "b"]})["s"]
     assert [(each.value, each.count) for each in told.top] == [("b", 3), ("a", 2), ("c" * 100, 1)]

@@ -54,7 +54,7 @@ def open_table(options: Options | None, file: DataFile) -> Table:  # noqa: ARG00
         with unpacked(file.path, file.conversions) as plain:
             _convert(plain, target)
 
-    return FrameTable(kept_once(file.converted(KIND, suffix=".parquet"), convert))
+    return FrameTable(kept_once(file.converted(KIND, 2, suffix=".parquet"), convert))
 
 
 def _convert(source: Path, target: Path) -> None:
@@ -135,13 +135,11 @@ class _Feature:
         if self.values == BYTES_LIST:
             one = pl.String() if self.text else pl.Binary()
             return one if self.width == 1 else pl.List(one)
-        if self.width == 1:
-            return pl.Int64() if self.values == INT64_LIST else pl.Float32()
-        return pl.Array(pl.Float32, self.width)
+        number = pl.Int64() if self.values == INT64_LIST else pl.Float32()
+        return number if self.width == 1 else pl.Array(number, self.width)
 
     def series(self, found: tf.RaggedTensor, first: int) -> pl.Series:
         """Return the values of some records, the number of the first of which is given."""
-        import numpy as np
         import polars as pl
 
         values, lengths = found.values.numpy(), found.row_lengths().numpy()
@@ -154,11 +152,8 @@ class _Feature:
             raise self._bad(first + place, f"{lengths[place]} values, not {self.width} as the first one")
         if self.values == BYTES_LIST:
             return self._bytes(values, there, first)
-        if self.width > 1:
-            rows = np.full((len(lengths), self.width), np.nan, np.float32)
-            rows[there] = values.reshape(-1, self.width)
-            return pl.Series(self.name, rows, dtype=self.dtype)
-        return _spread(pl.Series(self.name, values, dtype=self.dtype), there)
+        rows = values if self.width == 1 else values.reshape(-1, self.width)
+        return _spread(pl.Series(self.name, rows, dtype=self.dtype), there)
 
     def _bytes(self, values: np.ndarray, there: np.ndarray, first: int) -> pl.Series:
         import polars as pl

@@ -68,6 +68,11 @@ def test_a_feature_that_a_record_lacks_is_a_missing_value(file):
     assert np.array_equal(read["v"], [[np.nan] * 2, [1, 2], [3, 4]], equal_nan=True)
 
 
+def test_whole_numbers_in_lists_are_as_they_are(file):
+    rows = [[1, (1 << 24) + 1], [(1 << 24) + 3, 4]]
+    assert columns(file(*[{"v": row} for row in rows]))["v"].tolist() == rows
+
+
 def test_several_texts_are_told_of_and_not_read(file):
     assert tfrecord.open_table(None, file({"s": ["a", "b"], "y": 1})).fields["s"].dtype == "other"
 
