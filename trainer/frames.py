@@ -19,15 +19,22 @@ if TYPE_CHECKING:
 class FrameTable:
     """The columns of a Parquet file or a frame; `origin` is what an error calls it."""
 
-    def __init__(self, source: Path | pl.LazyFrame, origin: str = "the file") -> None:
+    def __init__(
+        self,
+        source: Path | pl.LazyFrame,
+        origin: str = "the file",
+        as_texts: Callable[[Sequence[str]], Path] | None = None,
+    ) -> None:
         """Read the schema, and count the rows and what is missing in each column.
+
+        `as_texts` gives the same rows with these columns as texts, where a file says nothing of types.
 
         Raises:
             InvalidDataError: it is no Parquet file, or damaged.
         """
         import polars as pl
 
-        self._origin = origin
+        self._origin, self._as_texts = origin, as_texts
         # polars reads ahead by row groups, as many as it has threads: one is enough to keep us busy, and a
         # third of the memory.
         os.environ.setdefault("POLARS_ROW_GROUP_PREFETCH_SIZE", "1")
@@ -45,6 +52,19 @@ class FrameTable:
         self.fields = {name: field for name, (field, _) in self._columns.items()}
         size_bytes = source.stat().st_size if isinstance(source, Path) else 0
         self._row_bytes = size_bytes // max(1, self.rows)
+
+    def with_texts(self, names: Sequence[str]) -> FrameTable:
+        """Return the same rows with these columns as texts, as far as the file leaves that open.
+
+        Those of a CSV file or of JSON lines may be numbers by chance, and what is all missing is anything.
+        """
+        import polars as pl
+
+        if self._as_texts is not None:
+            return FrameTable(self._as_texts(sorted(names)), self._origin, self._as_texts)
+        schema = self._scan.collect_schema()
+        void = [named(name).cast(pl.String) for name in names if schema[name] == pl.Null]
+        return FrameTable(self._scan.with_columns(void), self._origin) if void else self
 
     def chunks(self, names: Sequence[str]) -> Iterator[Chunk]:
         """Yield the columns as numpy arrays."""

@@ -6,10 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from trainer.errors import InvalidDataError
-from trainer.table import Chunk, Field, Table, check_columns
+from trainer.frames import FrameTable
+from trainer.table import STRING, Chunk, Field, Table, check_columns
 
 if TYPE_CHECKING:
     import numpy as np
+
+_REMEDY = (
+    "Write a column alike in all sets: correct the texts among its numbers; or make texts of all its "
+    "numbers by a letter before them (id12), or use Parquet, which keeps types."
+)
 
 
 class JointTable:
@@ -32,8 +38,10 @@ class JointTable:
         for part, table in self._tables.items():
             self.reading = part
             check_columns(table, names)
+            alike = self._with_texts(table, names)
+            self._tables[part] = alike
             for name in names:
-                self.fields[name] = _common(name, self.fields[name], table.fields[name])
+                self.fields[name] = _common(name, self.fields[name], alike.fields[name])
         self.reading = None
 
     def heights(self) -> list[tuple[str | None, int]]:
@@ -55,6 +63,17 @@ class JointTable:
                 first += len(next(iter(chunk.values())))
         self.reading = None
 
+    def _with_texts(self, table: Table, names: Sequence[str]) -> Table:
+        """Return the table with texts where the main set has them, as far as its file leaves that open."""
+        texts = [
+            name
+            for name in names
+            if self.fields[name] == Field(STRING)
+            and table.fields[name].is_number
+            and not table.fields[name].shape
+        ]
+        return table.with_texts(texts) if texts and isinstance(table, FrameTable) else table
+
     def _cast(self, name: str, values: np.ndarray) -> np.ndarray:
         field = self.fields[name]
         return values.astype(field.dtype, copy=False) if field.is_number else values
@@ -69,6 +88,7 @@ def _common(name: str, main: Field, other: Field) -> Field:
         raise InvalidDataError(
             f"column {name!r} is {_told(other)}, and {_told(main)} in the training set",
             location={"column": name},
+            remedy=_REMEDY,
         )
     return Field(np.promote_types(main.dtype, other.dtype).name, main.shape)
 

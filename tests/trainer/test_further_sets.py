@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from pydantic import ValidationError
 
@@ -91,6 +94,68 @@ def test_an_error_says_in_which_set(sets: DataFile, content: str, said: str) -> 
     assert caught.value.location["pointer"] == "/data/validation/uri"
     if "'c'" in said:
         assert caught.value.location["row"] == 2
+
+
+def written(kind: str, path: Path, columns: dict[str, list[Any]]) -> DataFile:
+    """A file of the kind, with these columns."""
+    path.parent.mkdir()
+    rows = list(zip(*columns.values(), strict=True))
+    if kind == "jsonl":
+        path.write_text("\n".join(json.dumps(dict(zip(columns, row, strict=True))) for row in rows))
+    elif kind == "csv":
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([columns, *rows])
+    else:
+        pl.DataFrame(columns).write_parquet(path)
+    return DataFile(path, path.parent / "converted")
+
+
+def indexed(kind: str) -> FileOptions:
+    """Categories by their number, 0 for what is unknown or missing."""
+    index = {"kind": "category", "encoding": "index", "missing": "unknown"}
+    made = sources()[kind].Options.model_validate(
+        {
+            "kind": kind,
+            "uri": "dataset://main",
+            "features": ["id", "note"],
+            "label": "y",
+            "columns": {"id": index, "note": index},
+            "validation": {"uri": "dataset://val"},
+        }
+    )
+    assert isinstance(made, FileOptions)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_texts_may_be_numbers_by_chance_in_another_set(tmp_path: Path, kind: str) -> None:
+    columns = {"id": ["A1", 12, 12, 2.5], "note": ["x"] * 4, "y": [0, 1, 0, 1]}
+    main = written(kind, tmp_path / "main" / "rows", columns)
+    further = {"id": [2.5, 14, 12], "note": [1, None, 1], "y": [0, 1, 0]}
+    validation = written(kind, tmp_path / "validation" / "rows", further)
+    splits = load(indexed(kind), replace(main, further={"validation": validation}), seed=0)
+    known = ["", *splits.fitted.columns["id"]["vocabulary"]]
+    found = splits.validation.features["features"].astype(int).tolist()
+    assert [(known[id_], note) for id_, note in found] == [("2.5", 0), ("", 0), ("12", 0)]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_texts_may_all_be_missing_in_another_set(tmp_path: Path, kind: str) -> None:
+    main = written(kind, tmp_path / "main" / "rows", {"id": [1, 2], "note": ["x", "y"], "y": [0, 1]})
+    further = {"id": [2, 1], "note": [None, None], "y": [0, 1]}
+    validation = written(kind, tmp_path / "validation" / "rows", further)
+    splits = load(indexed(kind), replace(main, further={"validation": validation}), seed=0)
+    assert splits.validation.features["features"][:, 1].tolist() == [0, 0]
+
+
+def test_numbers_that_are_texts_in_another_set_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    main = written("csv", tmp_path / "main" / "rows", {"id": [1, 2], "note": ["x", "y"], "y": [0, 1]})
+    further = {"id": ["A1", 2], "note": ["x", "y"], "y": [0, 1]}
+    validation = written("csv", tmp_path / "validation" / "rows", further)
+    with pytest.raises(InvalidDataError, match="column 'id' is string, and int64") as caught:
+        load(indexed("csv"), replace(main, further={"validation": validation}), seed=0)
+    assert "a letter before them" in caught.value.remedy
+    assert caught.value.location == {"column": "id", "pointer": "/data/validation/uri"}
 
 
 def test_a_set_that_is_not_there_is_unreachable(sets: DataFile) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -51,17 +51,23 @@ def detect(head: bytes, filename: str) -> bool:
 def open_table(options: Options | None, file: DataFile) -> Table:
     """Open the file's Parquet form, which is made if there is none."""
     separator = options.separator if options else ","
-    target = file.converted(KIND, 2, separator, suffix=".parquet")
 
-    def convert(target: Path) -> None:
-        with unpacked(file.path, file.conversions) as plain:
-            _convert(plain, target, separator)
+    def converted(texts: Sequence[str] = ()) -> Path:
+        def convert(target: Path) -> None:
+            with unpacked(file.path, file.conversions) as plain:
+                _convert(plain, target, separator, texts)
 
-    return FrameTable(kept_once(target, convert))
+        how = [KIND, 2, separator, *([texts] if texts else [])]
+        return kept_once(file.converted(*how, suffix=".parquet"), convert)
+
+    return FrameTable(converted(), as_texts=converted)
 
 
-def _convert(source: Path, target: Path, separator: str) -> None:
-    """Read every cell as text, see what each column holds, then write it so, a few blocks in memory."""
+def _convert(source: Path, target: Path, separator: str, texts: Sequence[str]) -> None:
+    """Read every cell as text, see what each column holds, then write it so, a few blocks in memory.
+
+    The columns named as `texts` stay what they are.
+    """
     import polars as pl
 
     names = _header(source, separator)
@@ -85,11 +91,13 @@ def _convert(source: Path, target: Path, separator: str) -> None:
             # polars takes a row that ends early for one that ends with empty cells.
             _refuse_malformed(source, separator)
         # Few columns are texts, so it pays to look at these alone for blanks around numbers and for truths.
-        texts = [each.stripped() for each in cells if seen[f"{each.name}/number"]]
-        seen |= _answers(scan, [each.answers() for each in texts])
-        bare = {each.name: each for each in texts}
+        stripped = [each.stripped() for each in cells if seen[f"{each.name}/number"]]
+        seen |= _answers(scan, [each.answers() for each in stripped])
+        bare = {each.name: each for each in stripped}
         rows = scan.filter(~blank) if seen["/some blank"] else scan
-        typed = rows.select(bare.get(each.name, each).typed(seen) for each in cells)
+        typed = rows.select(
+            each.text() if each.name in texts else bare.get(each.name, each).typed(seen) for each in cells
+        )
         typed.sink_parquet(target, compression="lz4", maintain_order=True, engine="streaming")
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         _refuse_undecodable(source)
@@ -148,6 +156,12 @@ class _Cells:
             return bare.cast(pl.Float64).alias(self.name)
         if not seen[f"{self.name}/truth"]:
             return (bare.str.to_lowercase() == "true").alias(self.name)
+        return self.text()
+
+    def text(self) -> pl.Expr:
+        """Return the cells as texts."""
+        import polars as pl
+
         return pl.when(self._text != "").then(self._text).alias(self.name)
 
 

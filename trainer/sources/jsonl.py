@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -50,15 +50,21 @@ def detect(head: bytes, filename: str) -> bool:
 def open_table(options: Options | None, file: DataFile) -> Table:  # noqa: ARG001 - the contract of sources
     """Open the file's Parquet form, which is made if there is none."""
 
-    def convert(target: Path) -> None:
-        with unpacked(file.path, file.conversions) as plain:
-            _convert(plain, target)
+    def converted(texts: Sequence[str] = ()) -> Path:
+        def convert(target: Path) -> None:
+            with unpacked(file.path, file.conversions) as plain:
+                _convert(plain, target, texts)
 
-    return FrameTable(kept_once(file.converted(KIND, suffix=".parquet"), convert))
+        how = [KIND, *([texts] if texts else [])]
+        return kept_once(file.converted(*how, suffix=".parquet"), convert)
+
+    return FrameTable(converted(), as_texts=converted)
 
 
-def _convert(source: Path, target: Path) -> None:
-    """See what each column holds, then write it so: two passes."""
+def _convert(source: Path, target: Path, texts: Sequence[str]) -> None:
+    """See what each column holds, then write it so, those named as `texts` as texts: two passes."""
+    import polars as pl
+
     schema: dict[str, pl.DataType] = {}
     for first_line, block in _blocks(source):
         for name, dtype in _parsed(block, first_line).schema.items():
@@ -68,6 +74,7 @@ def _convert(source: Path, target: Path) -> None:
             schema[name] = both
     if not schema:
         raise InvalidDataError("the file is empty: each line is a row, a JSON object")
+    schema |= dict.fromkeys(texts, pl.String())
     frames = (_parsed(block, first_line, schema) for first_line, block in _blocks(source))
     write_parquet(target, frames, schema)
 
