@@ -11,11 +11,12 @@ spent waiting. Asking for these figures costs a tenth of a millisecond, and is d
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from trainer.environment import cpus
 
 if TYPE_CHECKING:
     import keras
@@ -222,7 +223,7 @@ def _input_advice(step_ms: float, compute_ms: float, stages: Sequence[Stage], se
                 saved(READ),
             )
         )
-    cores = _cores()
+    cores = cpus()
     if setup.seeded and cores > 1 and set(shares) & {PREPARE, AUGMENT}:
         saves = step_ms - max(compute_ms, step_ms / cores)
         found.append(
@@ -258,12 +259,7 @@ def _interval(stages: Sequence[Stage]) -> float:
     if not stages:
         return 0.0
     slowest = max(stage.ms / stage.parallelism for stage in stages)
-    return max(slowest, sum(stage.ms for stage in stages) / _cores())
-
-
-def _cores() -> int:
-    # Linux says how many of them this process may use; macOS knows no such limit.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(slowest, sum(stage.ms for stage in stages) / cpus())
 
 
 def _model_of(iterator: Any) -> Any:  # noqa: ANN401 - TensorFlow's iterators and protos carry no types

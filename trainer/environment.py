@@ -88,10 +88,11 @@ def _settle(threading: Any, which: str, recorded: Mapping[str, Any] | None) -> N
 def _threads(threading: Any, which: str) -> int:  # noqa: ANN401  # a module
     """Return a number of threads in TensorFlow's order: what was set, its variable, the CPUs there are."""
     present: int = getattr(threading, f"get_{which}_op_parallelism_threads")()
-    return present or int(os.environ.get(f"TF_NUM_{which.upper()}OP_THREADS") or 0) or _cpus()
+    return present or int(os.environ.get(f"TF_NUM_{which.upper()}OP_THREADS") or 0) or cpus()
 
 
-def _cpus() -> int:
+def cpus() -> int:
+    """Return how many CPUs this process may use."""
     # Linux says how many of them this process may use; macOS knows no such limit.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -10,6 +10,7 @@ from trainer.architecture import Base, outputs_of
 from trainer.compiling import compile_errors
 from trainer.errors import SpecUnbuildableError, TrainerError
 from trainer.explaining import explained
+from trainer.fitted import known_to
 from trainer.fitting import Finding, class_weight_findings, index_findings, loss_findings
 from trainer.inspecting import Sketch, describe, sketch
 from trainer.keeping import place_of
@@ -54,7 +55,7 @@ def _validated(
 ) -> dict[str, Any]:
     findings = [_finding(error) for error in compile_errors(spec.compile)]
     splits, model = None, None
-    fitted = base.fitted if base else None
+    fitted = known_to(base, spec.model)
     try:
         splits = load(spec.data, file, seed, folder=folder, published=fitted, memory_bytes=memory_bytes)
         findings += [_warning(anomaly, spec.data) for anomaly in splits.anomalies]
