@@ -23,7 +23,7 @@ def hashes(values: np.ndarray) -> np.ndarray:
 
     width = math.prod(values.shape[1:])
     if values.ndim == 1:
-        return _mixed(_words(values))
+        return _mixed(_words(values) + np.uint64(_GOLDEN))  # as it is, 0 stays 0
     found = np.zeros(len(values), np.uint64)
     size = max(1, _AT_ONCE // max(1, width))
     places = np.arange(1, width + 1, dtype=np.uint64) * np.uint64(_GOLDEN)

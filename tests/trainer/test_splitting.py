@@ -77,8 +77,8 @@ def test_the_sides_of_a_hash_stay_what_they_are():
     }
     sides = {name: "".join(map(str, hashed({"content": each}).tolist())) for name, each in cells.items()}
     assert sides == {
-        "number": "01020022012000100001",
-        "text": "01110000000002001112",
+        "number": "20211120000102000211",
+        "text": "11121002122220001100",
         "vector": "00100210200200101002",
         "pair": "12001020010212011002",
     }
