@@ -90,25 +90,16 @@ def _csv(folder: Path, rows: int, rounds: int) -> list[Figure]:
     for number in range(rounds):
         ours.append(epochs_of_job(file, folder / f"job-{number}", BATCH))
         theirs.append(epochs_of_make_csv_dataset(file, BATCH))
-    says = f"CSV, {rows:,} x 20"
-    return [
-        Figure.of(f"{says}: opened, converted, first epoch", [each[0] for each in ours], "s"),
-        Figure.of(f"{says}: the same by make_csv_dataset", [each[0] for each in theirs], "s"),
-        Figure.of(
-            f"{says}: first epoch, ours / theirs",
-            [a[0] / b[0] for a, b in zip(ours, theirs, strict=True)],
-            "x",
-            FIRST_EPOCH,
-        ),
-        Figure.of(f"{says}: second epoch", [each[1] for each in ours], "s"),
-        Figure.of(f"{says}: the same by make_csv_dataset", [each[1] for each in theirs], "s"),
-        Figure.of(
-            f"{says}: second epoch, ours / theirs",
-            [a[1] / b[1] for a, b in zip(ours, theirs, strict=True)],
-            "x",
-            SECOND_EPOCH,
-        ),
-    ]
+    figures = []
+    for epoch, target in enumerate((FIRST_EPOCH, SECOND_EPOCH)):
+        says = f"CSV, {rows:,} x 20: {('opened, converted, first epoch', 'second epoch')[epoch]}"
+        ratios = [a[epoch] / b[epoch] for a, b in zip(ours, theirs, strict=True)]
+        figures += [
+            Figure.of(says, [each[epoch] for each in ours], "s"),
+            Figure.of(f"{says}, by make_csv_dataset", [each[epoch] for each in theirs], "s"),
+            Figure.of(f"{says}, ours / theirs", ratios, "x", target),
+        ]
+    return figures
 
 
 def _feeding(folder: Path, rows: int, rounds: int) -> list[Figure]:
