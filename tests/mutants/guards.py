@@ -23,6 +23,7 @@ PUBLICATION = "tests/service/test_publication.py"
 STORE = "tests/serving/test_store.py"
 RESUME = "tests/trainer/test_resume.py"
 URI = "tests/service/test_data_by_uri.py"
+IN_PLACE = "tests/service/test_data_in_place.py"
 FETCHING = "tests/service/test_fetching.py"
 
 GUARDS = (
@@ -264,20 +265,20 @@ GUARDS = (
         "service/mounted.py",
         "    if DataFile(file.path, file.conversions).digest != file.known_digest:",
         "    if False:",
-        f"{URI}::test_data_in_place_that_have_changed_are_refused_and_a_touch_is_no_change",
+        f"{IN_PLACE}::test_data_in_place_that_have_changed_are_refused_and_a_touch_is_no_change",
     ),
     Guard(
         "data in place behind a link",
         "service/mounted.py",
         "        if not is_below(Path(os.path.realpath(path)), roots):",
         "        if False:",
-        f"{URI}::test_a_folder_with_a_link_out_of_its_root_is_refused",
+        f"{IN_PLACE}::test_a_folder_with_a_link_out_of_its_root_is_refused",
     ),
     Guard(
         "data of a job that is used while it is deleted",
         "service/records/jobs.py",
         "    if new.datasets:\n        _require_datasets(connection, new.datasets)\n",
         "",
-        f"{URI}::test_a_job_on_a_data_set_that_was_deleted_meanwhile_is_refused",
+        "tests/service/test_deleting_data.py::test_a_job_on_a_data_set_that_was_deleted_meanwhile_is_refused",
     ),
 )

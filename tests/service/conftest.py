@@ -13,9 +13,11 @@ from service.kind import Site
 from service.processes import find_redis, redis_flags, socket_flags
 from service.records import Records
 from service.settings import Settings
+from service.submission import new_training_job
 from serving.store import Store
 from tests.acceptance.stack import wait_for
-from tests.service.workbench import NOBODY, child_that, new, put_tiny
+from tests.service.web import TABLE, Web, serving
+from tests.service.workbench import NOBODY, SPEC, Submit, child_that, new, put_tiny
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -110,3 +112,40 @@ def train(here: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callab
         return here.records.jobs.create(new(limits=Limits(**limits)))
 
     return start
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder that the operator opened, with a table."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    (folder / "table.csv").write_bytes(TABLE)
+    return folder
+
+
+@pytest.fixture
+def open_settings(settings: Settings, web: Web, root: Path) -> Settings:
+    return settings.model_copy(update={"data_roots": str(root), "data_hosts": web.place})
+
+
+@pytest.fixture
+def open_site(open_settings: Settings, records: Records) -> Site:
+    return Site(open_settings, records, Store(open_settings.store_root))
+
+
+@pytest.fixture
+def submit(open_site: Site) -> Submit:
+    """Submit the tiny job with its data at this URI."""
+
+    def make(uri: str) -> Job:
+        body = {**SPEC, "data": {**SPEC["data"], "uri": uri}}
+        allowed = open_site.settings.allowed
+        return open_site.records.jobs.create(new_training_job(body, open_site.records, allowed))
+
+    return make

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from PIL import Image
 
 from service.context import Context
-from service.errors import DatasetInUseError, SpecRefusedError
-from service.jobs import Job, Kind, SlotKind, Status
+from service.errors import SpecRefusedError
+from service.jobs import Kind, SlotKind, Status
 from service.kind import Site
-from service.records import Dataset, Records
+from service.records import Records
 from service.settings import Settings
-from service.slots import FETCH, SHORT
 from service.submission import new_training_job
 from service.uris import Allowed
-from serving.store import Store
 from tests.acceptance.stack import wait_for
-from tests.service.web import TABLE, Web, serving
-from tests.service.workbench import SPEC, ask, claim, fail_ingest, found, new, put_tiny, supervise, working
+from tests.service.web import TABLE, Web
+from tests.service.workbench import (
+    SPEC,
+    Submit,
+    ask,
+    claim,
+    dataset_of,
+    fail_ingest,
+    fetch,
+    found,
+    new,
+    put_tiny,
+    read,
+    working,
+)
 
 OTHER = TABLE.replace(b"12", b"13")
 
@@ -31,60 +38,6 @@ OTHER = TABLE.replace(b"12", b"13")
 @pytest.fixture(autouse=True)
 def _no_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.routes.datasets.INGEST_WAIT_S", 0.0)
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A folder that the operator opened, with a table."""
-    folder = tmp_path / "open"
-    folder.mkdir()
-    (folder / "table.csv").write_bytes(TABLE)
-    return folder
-
-
-@pytest.fixture
-def open_settings(settings: Settings, web: Web, root: Path) -> Settings:
-    return settings.model_copy(update={"data_roots": str(root), "data_hosts": web.place})
-
-
-@pytest.fixture
-def open_site(open_settings: Settings, records: Records) -> Site:
-    return Site(open_settings, records, Store(open_settings.store_root))
-
-
-Submit = Callable[[str], Job]
-
-
-@pytest.fixture
-def submit(open_site: Site) -> Submit:
-    """Submit the tiny job with its data at this URI."""
-
-    def make(uri: str) -> Job:
-        body = {**SPEC, "data": {**SPEC["data"], "uri": uri}}
-        allowed = open_site.settings.allowed
-        return open_site.records.jobs.create(new_training_job(body, open_site.records, allowed))
-
-    return make
-
-
-def fetch(site: Site) -> None:
-    supervise(claim(site.records, slot=SlotKind.FETCH), site, FETCH)
-
-
-def read(site: Site) -> None:
-    supervise(claim(site.records, slot=SlotKind.SHORT), site, SHORT)
-
-
-def dataset_of(site: Site, job: Job) -> Dataset:
-    dataset = site.records.datasets.get(job.dataset_id or "")
-    assert dataset is not None
-    return dataset
 
 
 def test_a_job_waits_until_its_data_are_fetched_and_read_and_knows_their_digest(
@@ -217,88 +170,6 @@ def test_secrets_of_a_uri_are_in_no_answer_no_log_and_no_spec(
     assert order.stat().st_mode & 0o777 == 0o600
 
 
-# Files in place.
-
-
-def test_a_file_below_a_root_is_read_in_place(open_site: Site, submit: Submit, root: Path) -> None:
-    job = submit(f"file://{root}/table.csv")
-    fetch(open_site)
-    read(open_site)
-    dataset = dataset_of(open_site, job)
-    assert (dataset.status, dataset.kind, dataset.filename) == ("ready", "csv", "table.csv")
-    copies = [
-        each for each in open_site.settings.data_root.rglob("*") if each.is_file() and each.suffix == ""
-    ]
-    assert copies == []
-
-
-def test_data_in_place_that_have_changed_are_refused_and_a_touch_is_no_change(
-    open_site: Site, submit: Submit, root: Path
-) -> None:
-    from service.data import data_file_of
-    from service.kinds import train
-    from trainer.errors import InvalidDataError
-
-    file = root / "table.csv"
-    submit(f"file://{file}")
-    fetch(open_site)
-    read(open_site)
-    held = claim(open_site.records)
-    details = train.prepare(held.job, open_site)
-    os.utime(file, (1, 1))
-    assert data_file_of(details, held.job.dataset_digest).path == file
-    file.write_bytes(OTHER)
-    with pytest.raises(InvalidDataError, match="have changed"):
-        data_file_of(details, held.job.dataset_digest)
-
-
-def test_a_file_that_became_a_link_out_of_its_root_is_refused_where_it_is_read(
-    open_site: Site, submit: Submit, root: Path, tmp_path: Path
-) -> None:
-    secret = tmp_path / "secret.csv"
-    secret.write_bytes(TABLE)
-    job = submit(f"file://{root}/table.csv")
-    (root / "table.csv").unlink()
-    (root / "table.csv").symlink_to(secret)
-    fetch(open_site)
-    dataset = dataset_of(open_site, job)
-    assert (dataset.status, dataset.error["code"]) == ("failed", "data_unreachable")
-    assert "FITSERVE_DATA_ROOTS" in dataset.error["detail"]
-
-
-def test_a_folder_with_a_link_out_of_its_root_is_refused(
-    open_site: Site, submit: Submit, root: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "secret.csv").write_bytes(TABLE)
-    (root / "many").mkdir()
-    (root / "many" / "link.csv").symlink_to(tmp_path / "secret.csv")
-    job = submit(f"file://{root}/many")
-    fetch(open_site)
-    assert "leads out" in dataset_of(open_site, job).error["detail"]
-
-
-def test_a_folder_of_images_is_read_in_place(open_site: Site, submit: Submit, root: Path) -> None:
-    for number, label in enumerate(("cat", "dog")):
-        (root / "pets" / label).mkdir(parents=True)
-        Image.new("RGB", (4, 4), (number, 0, 0)).save(root / "pets" / label / "1.png")
-    job = submit(f"file://{root}/pets")
-    fetch(open_site)
-    read(open_site)
-    dataset = dataset_of(open_site, job)
-    assert (dataset.status, dataset.kind, dataset.schema["rows"]) == ("ready", "image_folder", 2)
-
-
-def test_a_file_that_is_not_there_is_unreachable(open_site: Site, submit: Submit, root: Path) -> None:
-    job = submit(f"file://{root}/absent.csv")
-    fetch(open_site)
-    row = open_site.records.jobs.get(dataset_of(open_site, job).ingest_id)
-    assert (row.status, row.attempt) == (Status.QUEUED, 1)  # it may be mounted in a while
-    assert "data_unreachable" in open_site.records.jobs.transitions(row.id)[-1].reason
-
-
-# Over the API.
-
-
 @pytest.mark.parametrize(
     "uri", ["https://example.org/a.csv", "file:///etc/passwd", "s3://bucket/a.csv", "nothing"]
 )
@@ -348,74 +219,6 @@ def test_a_worker_fetches_and_reads_by_itself(open_settings: Settings, records: 
     made = ask(open_settings, talk)
     with working(open_settings):
         wait_for(lambda: records.datasets.get(made).status == "ready", 60)
-
-
-# Deleting.
-
-
-def test_a_data_set_that_is_used_is_kept_and_then_goes_with_its_content(
-    open_settings: Settings, open_site: Site, submit: Submit, web: Web
-) -> None:
-    job = submit(web.uri())
-    fetch(open_site)
-    read(open_site)
-    (file,) = open_settings.data_root.glob("??/*")
-    conversions = open_settings.data_root / ".conversions"
-    assert list(conversions.iterdir())
-
-    async def talk(client: httpx.AsyncClient, context: Context) -> list[int]:
-        async def remove() -> int:
-            return (await client.delete(f"/v1/datasets/{job.dataset_id}")).status_code
-
-        used = await remove()
-        context.records.jobs.cancel(job.id)
-        return [used, await remove(), await remove()]
-
-    assert ask(open_settings, talk) == [409, 204, 404]
-    assert not file.exists()
-    assert not list(conversions.iterdir())
-    assert not list(open_settings.data_root.glob(".deleted-*"))
-
-
-def test_a_content_that_another_data_set_has_stays(settings: Settings, records: Records) -> None:
-    async def talk(client: httpx.AsyncClient, context: Context) -> list[Any]:
-        for name in ("one", "two"):
-            await client.post("/v1/datasets", files={"file": ("t.csv", TABLE)}, data={"name": name})
-            fail_ingest(context.records)
-        first = await client.delete("/v1/datasets/one")
-        files = len([*settings.data_root.glob("??/*")])
-        second = await client.delete("/v1/datasets/two")
-        return [first.status_code, files, second.status_code, len([*settings.data_root.glob("??/*")])]
-
-    assert ask(settings, talk) == [204, 1, 204, 0]
-
-
-def test_a_content_stays_where_its_removal_could_not_be_recorded(records: Records) -> None:
-    put_tiny(records)
-    told = []
-
-    def fail(digest: str) -> None:
-        told.append(digest)
-        raise OSError("the disk is gone")
-
-    with pytest.raises(OSError, match="disk"):
-        records.datasets.delete("ds_tiny", orphaned=fail)
-    assert (len(told), records.datasets.get("ds_tiny").status) == (1, "ready")
-
-
-def test_a_data_set_is_used_by_the_row_that_reads_it(records: Records) -> None:
-    put_tiny(records, ready=False, ingest=new(Kind.INGEST))
-    with pytest.raises(DatasetInUseError):
-        records.datasets.delete("ds_tiny", orphaned=lambda _: None)
-
-
-def test_a_job_on_a_data_set_that_was_deleted_meanwhile_is_refused(records: Records) -> None:
-    put_tiny(records)
-    asked = new_training_job(SPEC, records)
-    assert records.datasets.delete("ds_tiny", orphaned=lambda _: None)
-    with pytest.raises(SpecRefusedError) as refused:
-        records.jobs.submit(asked)
-    assert [fault.pointer for fault in refused.value.faults] == ["/data/uri"]
 
 
 def test_nothing_is_made_of_a_uri_in_a_spec_that_is_refused(records: Records, web: Web) -> None:

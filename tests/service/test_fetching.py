@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
@@ -15,12 +14,6 @@ from tests.service.web import TABLE, Web, serving
 from trainer.errors import DataUnreachableError
 
 BOUNDS = Bounds(max_bytes=1 << 20, seconds=20)
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    with serving() as server:
-        yield server
 
 
 def got(web: Web, path: str, *, bounds: Bounds = BOUNDS, allowed: str | None = None) -> bytes:

@@ -18,9 +18,9 @@ from service.context import Context
 from service.jobs import Job, Kind, NewJob, SlotKind, Status
 from service.kind import Site
 from service.queue import Bell, celery_app
-from service.records import Claim, Records
+from service.records import Claim, Dataset, Records
 from service.settings import Settings
-from service.slots import SHORT, Slot
+from service.slots import FETCH, SHORT, Slot
 from service.standby import Standby
 from service.supervisor import Supervisor
 from service.worker import Worker
@@ -153,3 +153,20 @@ def in_thread(supervisor: Supervisor) -> threading.Thread:
     thread = threading.Thread(target=supervisor.run, daemon=True)
     thread.start()
     return thread
+
+
+Submit = Callable[[str], Job]
+
+
+def fetch(site: Site) -> None:
+    supervise(claim(site.records, slot=SlotKind.FETCH), site, FETCH)
+
+
+def read(site: Site) -> None:
+    supervise(claim(site.records, slot=SlotKind.SHORT), site, SHORT)
+
+
+def dataset_of(site: Site, job: Job) -> Dataset:
+    dataset = site.records.datasets.get(job.dataset_id or "")
+    assert dataset is not None
+    return dataset
