@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-FIGURES = {"overlap": 5, "csv": 6, "feeding": 9, "larger": 5, "advice": 4}
+FIGURES = {"overlap": 5, "csv": 6, "feeding": 8, "larger": 5, "advice": 4}
 
 
 @pytest.mark.full
