@@ -64,8 +64,8 @@ def _overlap(rounds: int) -> list[Figure]:
 
     later = int(CALL_AT_MOST_S / COMPUTE_S)
     sides: dict[str, tuple[Callable[[], Any], int]] = {
-        "a job's pipeline": (lambda: read_ahead(INPUT_S), later),
-        "a job's pipeline, first epoch": (lambda: read_ahead(INPUT_S), 1),
+        "read ahead": (lambda: read_ahead(INPUT_S), later),
+        "read ahead, first epoch": (lambda: read_ahead(INPUT_S), 1),
         "no input at all, first epoch": (ready, 1),
         "not read ahead, first epoch": (lambda: not_read_ahead(INPUT_S), 1),
     }
@@ -73,10 +73,9 @@ def _overlap(rounds: int) -> list[Figure]:
     for _ in range(rounds):
         for name, (data, steps) in sides.items():
             found[name].append(step_s(data(), COMPUTE_S, steps_per_execution=steps))
-    says = "a step of 12 ms input, 20 ms compute"
-    ratios = [s / max(INPUT_S, COMPUTE_S) for s in found["a job's pipeline"]]
+    ratios = [s / max(INPUT_S, COMPUTE_S) for s in found["read ahead"]]
     return [
-        *(Figure.of(f"{says}: {name}", [1000 * s for s in values], "ms") for name, values in found.items()),
+        *(Figure.of(f"a step, {name}", [1000 * s for s in values], "ms") for name, values in found.items()),
         Figure.of("step / max(input, compute)", ratios, "x", OVERLAP),
     ]
 
@@ -92,7 +91,7 @@ def _csv(folder: Path, rows: int, rounds: int) -> list[Figure]:
         theirs.append(epochs_of_make_csv_dataset(file, BATCH))
     figures = []
     for epoch, target in enumerate((FIRST_EPOCH, SECOND_EPOCH)):
-        says = f"CSV, {rows:,} x 20: {('opened, converted, first epoch', 'second epoch')[epoch]}"
+        says = f"CSV, {('opened, converted, first epoch', 'second epoch')[epoch]}"
         ratios = [a[epoch] / b[epoch] for a, b in zip(ours, theirs, strict=True)]
         figures += [
             Figure.of(says, [each[epoch] for each in ours], "s"),
@@ -113,13 +112,16 @@ def _feeding(folder: Path, rows: int, rounds: int) -> list[Figure]:
             began = time.perf_counter()
             assert way() == rows
             found[name].append(rows / (time.perf_counter() - began))
-    figures = [Figure.of(f"{name}, rows a second", values, "1/s") for name, values in found.items()]
+    figures = [
+        Figure.of(f"rows a second, {name}", [each / 1e6 for each in values], "M/s")
+        for name, values in found.items()
+    ]
     best = max(
-        (figure for figure in figures if not figure.name.startswith("ours")), key=lambda each: each.value
+        (figure for figure in figures if not figure.name.endswith(" ours")), key=lambda each: each.value
     )
-    name = best.name.removesuffix(", rows a second")
+    name = best.name.removeprefix("rows a second, ")
     ratios = [theirs / mine for theirs, mine in zip(found[name], found["ours"], strict=True)]
-    return [*figures, Figure.of(f"the best other way ({name}) / ours", ratios, "x", FEEDING)]
+    return [*figures, Figure.of(f"{name} / ours", ratios, "x", FEEDING)]
 
 
 def _larger(folder: Path, headroom: int) -> list[Figure]:
