@@ -149,3 +149,9 @@ def submit(open_site: Site) -> Submit:
         return open_site.records.jobs.create(new_training_job(body, open_site.records, allowed))
 
     return make
+
+
+@pytest.fixture
+def no_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answer a data set's POST at once, as nobody reads it meanwhile."""
+    monkeypatch.setattr("service.routes.datasets.INGEST_WAIT_S", 0.0)

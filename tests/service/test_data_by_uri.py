@@ -32,12 +32,8 @@ from tests.service.workbench import (
     working,
 )
 
+pytestmark = pytest.mark.usefixtures("no_worker_is_waited_for")
 OTHER = TABLE.replace(b"12", b"13")
-
-
-@pytest.fixture(autouse=True)
-def _no_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.routes.datasets.INGEST_WAIT_S", 0.0)
 
 
 def test_a_job_waits_until_its_data_are_fetched_and_read_and_knows_their_digest(

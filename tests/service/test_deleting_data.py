@@ -26,7 +26,7 @@ from tests.service.workbench import (
     read,
 )
 
-OTHER = TABLE.replace(b"12", b"13")
+pytestmark = pytest.mark.usefixtures("no_worker_is_waited_for")
 
 
 def test_a_data_set_that_is_used_is_kept_and_then_goes_with_its_content(
