@@ -69,8 +69,6 @@ def test_what_keeps_rows_in_memory_is_said_whatever_keeps_them_on_disk():
 @pytest.fixture
 def one_core():
     """Let this process use one core alone."""
-    if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("this system doesn't bind processes to cores")
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})
     yield
