@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from exporter.arrays import read_arrays, write_arrays
 from exporter.artifact import Artifact, measure
 from exporter.converter import Converter
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 
 PROOF_ROWS = 1024
 """How many held-out rows a proof looks at, at most; int8's 2 % of accuracy is then 20 rows."""
+FEWEST_ROWS = 256
+"""Below so many, training rows are asked too."""
 CALIBRATION_ROWS = 1024
 """How many training rows are handed to the converters, at most."""
 
@@ -57,7 +61,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Samples:
-    """Held-out rows: features by input name, first axis the row; targets by output name, or alone for one.
+    """Rows: features by input name, first axis the row; targets by output name, or alone for one.
 
     `requests` are the same rows' columns as a request sends them, where there is a preparation.
     """
@@ -66,13 +70,18 @@ class Samples:
     targets: npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]] | None = None
     requests: Mapping[str, npt.NDArray[Any]] | None = None
 
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return min((len(array) for array in self.features.values()), default=0)
+
 
 def export(
     model: keras.Model,
     entries: Sequence[Entry],
     *,
     held_out: Samples,
-    representative: Mapping[str, npt.NDArray[Any]],
+    training: Samples,
     out: Path,
     preparation: Preparation | None = None,
     on_step: OnStep | None = None,
@@ -82,9 +91,9 @@ def export(
 ) -> list[Artifact]:
     """Write and prove the SavedModel, every entry and the weights; `out` becomes a version's folder.
 
-    The order is that of the entries, the SavedModel first and the weights last. `representative` holds
-    training rows, by which int8 is calibrated. `timeout_s` bounds one conversion or one proof. An `optional`
-    entry that fails is left out of the result and of `out`.
+    The order is that of the entries, the SavedModel first and the weights last. The rows of `training`
+    calibrate int8, and fill up what was held out where that is little. `timeout_s` bounds one conversion or
+    one proof. An `optional` entry that fails is left out of the result and of `out`.
 
     Raises:
         EntriesError: the entries contradict each other.
@@ -106,7 +115,7 @@ def export(
         bench = _Bench.prepare(
             model,
             held_out,
-            representative,
+            training,
             preparation=preparation,
             out=out,
             scratch=Path(scratch),
@@ -137,6 +146,7 @@ class _Bench:
     endpoint: Endpoint
     expected: Arrays
     targets: Arrays
+    training_rows: int
     features: Path
     requests: Path | None
     representative: Path
@@ -149,31 +159,32 @@ class _Bench:
         cls,
         model: keras.Model,
         held_out: Samples,
-        representative: Arrays,
+        training: Samples,
         *,
         preparation: Preparation | None,
         out: Path,
         scratch: Path,
         converter: Converter,
     ) -> _Bench:
-        if not held_out.features or not all(len(array) for array in held_out.features.values()):
+        if not held_out.rows:
             raise ExportFailedError("saved_model", "no held-out row to prove it with; hold some rows out")
-        if not representative or not all(len(array) for array in representative.values()):
+        if not training.rows:
             raise ExportFailedError("saved_model", "no training row to calibrate with")
-        endpoint = Endpoint.of(model, _first(held_out.features, PROOF_ROWS), preparation)
-        features = endpoint.bind(_first(held_out.features, PROOF_ROWS))
+        rows, training_rows = _filled(held_out, training)
         requests = None
-        if preparation is not None:
-            requests = write_arrays(scratch / "requests.npz", _first(held_out.requests or {}, PROOF_ROWS))
+        if rows.requests is not None:
+            requests = write_arrays(scratch / "requests.npz", rows.requests)
+        endpoint = Endpoint.of(model, rows.features, preparation)
+        features = endpoint.bind(rows.features)
+        calibration = endpoint.bind(_first(training.features, CALIBRATION_ROWS))
         return cls(
             endpoint=endpoint,
             expected=endpoint.predict(features, BATCH_SIZE),
             targets=_first(endpoint.bind_targets(held_out.targets), PROOF_ROWS),
+            training_rows=training_rows,
             features=write_arrays(scratch / "features.npz", features),
             requests=requests,
-            representative=write_arrays(
-                scratch / "representative.npz", endpoint.bind(_first(representative, CALIBRATION_ROWS))
-            ),
+            representative=write_arrays(scratch / "representative.npz", calibration),
             out=out,
             scratch=scratch,
             converter=converter,
@@ -240,7 +251,7 @@ class _Bench:
         }
         reply = self.converter.ask(request, artifact=entry.name)
         runs = {size: read_arrays(answers / f"{size}.npz") for size in reply["batch_sizes"]}
-        parity = compare(self.expected, runs, entry.allowed, self.targets)
+        parity = compare(self.expected, runs, entry.allowed, self.targets, training_rows=self.training_rows)
         if not parity.agrees:
             raise ExportMismatchError(entry.name, parity)
         return reply, parity
@@ -265,6 +276,20 @@ def _weights(model: keras.Model, out: Path) -> Artifact:
         latency_ms=None,
         load_ms=None,
     )
+
+
+def _filled(held_out: Samples, training: Samples) -> tuple[Samples, int]:
+    """Return the rows to prove with, and how many of them, the last ones, are training rows."""
+    held = min(held_out.rows, PROOF_ROWS)
+    added = min(max(0, FEWEST_ROWS - held), training.rows)
+
+    def joined(some: Arrays, others: Arrays) -> Arrays:
+        return {name: np.concatenate([array[:held], others[name][:added]]) for name, array in some.items()}
+
+    requests = None
+    if held_out.requests is not None:
+        requests = joined(held_out.requests, training.requests or {})
+    return Samples(joined(held_out.features, training.features), requests=requests), added
 
 
 def _first(arrays: Arrays, rows: int) -> Arrays:

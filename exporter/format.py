@@ -55,6 +55,18 @@ class Tolerance:
     metric_delta: float | None = None
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """An artifact in its own runtime.
+
+    `predict` takes and gives numpy arrays by the names of the signature; the first axis is the batch: of
+    `batch_size` rows where the artifact takes no other number.
+    """
+
+    predict: Predict
+    batch_size: int | None = None
+
+
 class Runtime(NamedTuple):
     """The program that runs an artifact: its distribution states the version, its module is what loads it."""
 
@@ -81,11 +93,8 @@ class Format(Protocol[Options_contra]):
         """State how equal is equal for these options."""
         ...
 
-    def load(self, path: Path) -> Predict:
-        """Load the artifact in its own runtime and return its predict function.
-
-        It takes and gives numpy arrays by the names of the signature; the first axis is the batch.
-        """
+    def load(self, path: Path) -> Loaded:
+        """Load the artifact in its own runtime."""
         ...
 
 

@@ -58,12 +58,16 @@ class OutputParity:
 
 @dataclass(frozen=True)
 class Parity:
-    """The proof of an artifact: what was compared, how, and what came out."""
+    """The proof of an artifact: what was compared, how, and what came out.
+
+    The last `training_rows` of the rows are training rows, where too few were held out.
+    """
 
     outputs: Mapping[str, OutputParity]
     tolerance: Tolerance
     rows: int
     batch_sizes: tuple[int, ...]
+    training_rows: int = 0
 
     @property
     def agrees(self) -> bool:
@@ -89,6 +93,7 @@ class Parity:
         document = {
             "agrees": self.agrees,
             "rows": self.rows,
+            "training_rows": self.training_rows,
             "batch_sizes": list(self.batch_sizes),
             "max_abs_diff": self.max_abs_diff,
             "tolerance": asdict(self.tolerance),
@@ -98,7 +103,12 @@ class Parity:
 
 
 def compare(
-    expected: Arrays, runs: Mapping[int, Arrays], tolerance: Tolerance, targets: Arrays | None = None
+    expected: Arrays,
+    runs: Mapping[int, Arrays],
+    tolerance: Tolerance,
+    targets: Arrays | None = None,
+    *,
+    training_rows: int = 0,
 ) -> Parity:
     """Compare the model's answers with the artifact's.
 
@@ -106,7 +116,8 @@ def compare(
         expected: the model's answers for all rows, by output.
         runs: the artifact's answers by batch size; each run covers the first rows, the longest run all.
         tolerance: how equal is equal.
-        targets: the truth for all rows, by output, where it is known; gives the task metric.
+        targets: the truth for the held-out rows, by output, where it is known; gives the task metric.
+        training_rows: how many of the rows, the last ones, aren't held out.
     """
     return Parity(
         outputs={
@@ -121,6 +132,7 @@ def compare(
         tolerance=tolerance,
         rows=max(len(answers) for answers in expected.values()),
         batch_sizes=tuple(sorted(runs)),
+        training_rows=training_rows,
     )
 
 
@@ -159,9 +171,13 @@ def _compare_output(
     allowed = _allowed(expected, tolerance)
     figures = [_difference(expected[: len(run)], run, allowed[: len(run)]) for run in answers]
     worst = max(figures, key=lambda figure: figure.share)
-    metric = None if targets is None else task_metric(expected, longest, targets)
+    metric = None
+    if targets is not None:
+        metric = task_metric(expected[: len(targets)], longest[: len(targets)], targets)
     return OutputParity(
-        agrees=_agrees(worst.share <= 1, metric, tolerance, len(expected)),
+        agrees=_agrees(
+            worst.share <= 1, metric, tolerance, len(expected) if targets is None else len(targets)
+        ),
         max_abs_diff=max(figure.absolute for figure in figures),
         max_rel_diff=max(figure.relative for figure in figures),
         worst_row=worst.row,

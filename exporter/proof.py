@@ -1,4 +1,4 @@
-"""Run an artifact in its own runtime: its answers at two batch sizes, and how long they take."""
+"""Run an artifact in its own runtime: its answers at several batch sizes, and how long they take."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exporter.format import AnyFormat, Arrays, Predict
+    from exporter.format import AnyFormat, Arrays, Loaded, Predict
 
-SINGLE_ROWS = 32
-"""How many rows are asked one by one."""
 BATCH_SIZE = 32
+"""The size at which all rows are asked."""
+BATCHES = {1: 32, 7: 9}
+"""How many batches of smaller sizes are asked: of one row, and of an odd number."""
 LATENCY_ROWS = (1, 64)
 _LATENCY_RUNS = 50
 _LATENCY_BUDGET_S = 1.0
@@ -44,22 +45,26 @@ class Run:
 
 
 def run(format_: AnyFormat, path: Path, features: Arrays, **which: str) -> Run:
-    """Load the artifact and ask it: the first rows one by one, then all in batches with a short last one.
+    """Load the artifact and ask it all rows in batches, the first of them in smaller ones too.
 
-    `which` tells a format of several signatures which of them to load.
+    An artifact with a batch size of its own is asked at that size alone, in whole batches. `which` tells a
+    format of several signatures which of them to load.
     """
     # Imported before the clock starts: `load_ms` is the artifact's, not its runtime's.
     importlib.import_module(format_.RUNTIME.module)
     started = time.perf_counter()
-    predict = format_.load(path, **which)
+    loaded = format_.load(path, **which)
     load_ms = (time.perf_counter() - started) * 1000
-    rows = _rows(features)
     return Run(
         answers={
-            1: _answers(predict, features, min(SINGLE_ROWS, rows), 1),
-            BATCH_SIZE: _answers(predict, features, rows, BATCH_SIZE),
+            size: _answers(loaded.predict, features, rows, size)
+            for size, rows in _asked(_rows(features), loaded.batch_size).items()
         },
-        latency_ms={size: _latency(predict, features, size) for size in LATENCY_ROWS},
+        latency_ms={
+            size: _latency(loaded, features, size)
+            for size in LATENCY_ROWS
+            if loaded.batch_size is None or size % loaded.batch_size == 0
+        },
         load_ms=load_ms,
         runtime=f"{format_.RUNTIME.distribution} {version(format_.RUNTIME.distribution)}",
     )
@@ -67,6 +72,14 @@ def run(format_: AnyFormat, path: Path, features: Arrays, **which: str) -> Run:
 
 def _rows(features: Arrays) -> int:
     return min(len(array) for array in features.values())
+
+
+def _asked(rows: int, own_size: int | None) -> Mapping[int, int]:
+    """Return how many rows are asked at each batch size."""
+    if own_size is not None:
+        return {own_size: rows - rows % own_size}
+    few = {size: min(rows, size * batches) for size, batches in BATCHES.items()}
+    return {**few, BATCH_SIZE: rows}
 
 
 def _answers(predict: Predict, features: Arrays, rows: int, size: int) -> Arrays:
@@ -77,14 +90,15 @@ def _answers(predict: Predict, features: Arrays, rows: int, size: int) -> Arrays
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def _latency(predict: Predict, features: Arrays, size: int) -> Latency:
+def _latency(loaded: Loaded, features: Arrays, size: int) -> Latency:
     # Rows repeat where there are fewer than asked for: the time depends on their number alone.
     batch = {name: array[np.arange(size) % len(array)] for name, array in features.items()}
-    predict(batch)
+    call_rows = loaded.batch_size or size
+    _answers(loaded.predict, batch, size, call_rows)
     times: list[float] = []
     deadline = time.perf_counter() + _LATENCY_BUDGET_S
     while len(times) < _LATENCY_RUNS and (not times or time.perf_counter() < deadline):
         started = time.perf_counter()
-        predict(batch)
+        _answers(loaded.predict, batch, size, call_rows)
         times.append((time.perf_counter() - started) * 1000)
     return Latency(float(np.median(times)), float(np.percentile(times, 99)), len(times))

@@ -55,7 +55,8 @@ class Trained:
     `judgement` says by output how the model does on `held_out` (`trainer.judging`), and which `part` that is.
     `files` are what callbacks wrote for the job's owner: a file or a folder, by the artifact's name.
     Where requests' columns are prepared, `preprocessing` does it, and `requests` are the first rows of
-    `held_out` as a request sends them. `fitted` is what was learnt of the columns.
+    `held_out` as a request sends them, `representative_requests` those of `representative`. `fitted` is what
+    was learnt of the columns.
     """
 
     model: keras.Model
@@ -73,6 +74,7 @@ class Trained:
     files: Mapping[str, Path]
     preprocessing: Preprocessing | None = None
     requests: Mapping[str, np.ndarray] | None = None
+    representative_requests: Mapping[str, np.ndarray] | None = None
     fitted: Fitted | None = None
 
 
@@ -344,6 +346,7 @@ class Run:
             files=dict(filter(None, (artifact(kept.module, kept.callback) for kept in self._kept))),
             preprocessing=preprocessing if preprocessing and preprocessing.prepares else None,
             requests=self._splits.requests.get(part),
+            representative_requests=self._splits.requests.get("train"),
             fitted=self._splits.fitted,
         )
 

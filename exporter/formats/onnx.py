@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import Field
 
-from exporter.format import FormatOptions, Runtime, Tolerance
+from exporter.format import FormatOptions, Loaded, Runtime, Tolerance
 from exporter.signatures import convertible
 
 if TYPE_CHECKING:
-    from exporter.format import Arrays, Predict
+    from exporter.format import Arrays
 
 # The graph classes of tf2onnx, the protos of ONNX and TensorFlow's tensors: none of them carries types.
 Untyped: TypeAlias = Any
@@ -65,7 +65,7 @@ def convert(
     return f"tf2onnx {tf2onnx.__version__} from_function on the SavedModel's signature, opset {options.opset}"
 
 
-def load(path: Path) -> Predict:
+def load(path: Path) -> Loaded:
     """Load with onnxruntime on the CPU."""
     import onnxruntime
 
@@ -75,7 +75,7 @@ def load(path: Path) -> Predict:
     def predict(features: Arrays) -> Arrays:
         return dict(zip(names, session.run(names, dict(features)), strict=True))
 
-    return predict
+    return Loaded(predict)
 
 
 def _erfc_as_erf(context: Untyped, node: Untyped, name: str, args: Untyped) -> None:  # noqa: ARG001

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.format import SIGNATURE, FormatOptions, Runtime, Tolerance
+from exporter.format import SIGNATURE, FormatOptions, Loaded, Runtime, Tolerance
 from exporter.preparation import CORE
 
 if TYPE_CHECKING:
     from exporter.endpoint import Endpoint
-    from exporter.format import Arrays, Predict
+    from exporter.format import Arrays
 
 NAME = "saved_model"
 # The version's folder is the SavedModel; everything else lies in its assets.extra.
@@ -51,7 +51,7 @@ def write(endpoint: Endpoint, destination: Path, options: Options) -> str:  # no
     return f"{recipe} of columns and {CORE} of numbers, dynamic batch"
 
 
-def load(path: Path, signature_name: str = SIGNATURE) -> Predict:
+def load(path: Path, signature_name: str = SIGNATURE) -> Loaded:
     """Load with TensorFlow and call a signature, as TensorFlow Serving does."""
     import tensorflow as tf
 
@@ -63,4 +63,4 @@ def load(path: Path, signature_name: str = SIGNATURE) -> Predict:
         tensors = {name: tf.constant(array) for name, array in features.items()}
         return {name: tensor.numpy() for name, tensor in signature(**tensors).items()}
 
-    return predict
+    return Loaded(predict)

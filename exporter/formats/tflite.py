@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from exporter.format import FormatOptions, Runtime, Tolerance
+from exporter.format import FormatOptions, Loaded, Runtime, Tolerance
 from exporter.signatures import convertible
 
 if TYPE_CHECKING:
-    from exporter.format import Arrays, Predict
+    from exporter.format import Arrays
 
 NAME = "tflite"
 PATH = "assets.extra/{name}.tflite"
@@ -78,7 +78,7 @@ def refused_operations(message: str) -> str:
     return reasons
 
 
-def load(path: Path) -> Predict:
+def load(path: Path) -> Loaded:
     """Load with LiteRT's interpreter; the signature runner resizes the batch by itself."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -88,7 +88,7 @@ def load(path: Path) -> Predict:
         outputs: Arrays = runner(**features)
         return outputs
 
-    return predict
+    return Loaded(predict)
 
 
 def _single_rows(arrays: Arrays, rows: int) -> Iterator[Arrays]:

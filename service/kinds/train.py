@@ -230,7 +230,7 @@ def _export(
             trained.model,
             spec.export,
             held_out=Samples(trained.held_out.features, _targets(trained), trained.requests),
-            representative=trained.representative,
+            training=Samples(trained.representative, requests=trained.representative_requests),
             out=staging,
             preparation=trained.preprocessing,
             on_step=observer.step,

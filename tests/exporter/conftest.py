@@ -139,7 +139,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         trained.model,
         read_entries(EVERY_FORMAT),
         held_out=trained.held_out,
-        representative=trained.train,
+        training=Samples(trained.train),
         out=out,
         on_step=lambda phase, name: steps.append((phase, name)),
     )

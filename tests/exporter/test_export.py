@@ -74,11 +74,14 @@ def test_an_int8_artifact_keeps_the_task_metric(exported):
     assert all(metric.delta <= max(0.02, 1 / rows) for metric in scored)
 
 
-def test_every_held_out_row_is_asked_at_two_batch_sizes(exported):
-    rows = len(next(iter(exported.trained.held_out.features.values())))
+def test_every_held_out_row_is_asked_at_three_batch_sizes_and_training_rows_where_they_are_few(exported):
+    trained = exported.trained
+    held_out, training = trained.held_out.rows, Samples(trained.train).rows
     for name in RUN:
         parity = exported.artifacts[name].parity
-        assert (parity.rows, parity.batch_sizes) == (rows, (1, 32))
+        assert (parity.rows, parity.training_rows) == (held_out + training, training)
+        assert parity.batch_sizes == (1, 7, 32)
+        assert parity.to_json()["training_rows"] == training
 
 
 def test_an_artifact_states_its_runtime_and_how_quick_it_is(exported):
@@ -99,7 +102,7 @@ def test_every_format_loads_again_and_takes_a_batch_size_that_was_never_tried(ex
     features = {name: array[:5] for name, array in exported.trained.held_out.features.items()}
     for name in RUN:
         artifact = exported.artifacts[name]
-        answers = formats()[artifact.format].load(exported.out / artifact.path)(features)
+        answers = formats()[artifact.format].load(exported.out / artifact.path).predict(features)
         assert {len(answer) for answer in answers.values()} == {5}
 
 
@@ -148,7 +151,7 @@ def troubled(classifier, tmp_path_factory):
         classifier.model,
         read_entries(entries),
         held_out=classifier.held_out,
-        representative=classifier.train,
+        training=Samples(classifier.train),
         out=out,
         on_step=trouble,
         on_skip=skipped.__setitem__,
@@ -211,7 +214,7 @@ def test_stopping_kills_the_converter_and_raises(classifier, tmp_path):
             classifier.model,
             [],
             held_out=classifier.held_out,
-            representative=classifier.train,
+            training=Samples(classifier.train),
             out=tmp_path,
             on_step=lambda phase, name: verifying.append(name) if phase == "verifying" else None,
             should_stop=lambda: bool(verifying),
@@ -236,7 +239,7 @@ def test_a_full_disk_is_told_from_a_model_that_can_not_be_exported(classifier, t
                 classifier.model,
                 read_entries([{"format": "tflite"}]),
                 held_out=classifier.held_out,
-                representative=classifier.train,
+                training=Samples(classifier.train),
                 out=tmp_path,
                 on_step=limit_files,
             )
@@ -252,7 +255,7 @@ def test_without_held_out_rows_nothing_can_be_proven(classifier, tmp_path):
             classifier.model,
             [],
             held_out=Samples({"measurements": np.zeros((0, 8), np.float32)}),
-            representative=classifier.train,
+            training=Samples(classifier.train),
             out=tmp_path,
         )
 

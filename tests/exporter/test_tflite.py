@@ -34,6 +34,6 @@ def test_an_unrolled_recurrent_layer_becomes_tflite_with_a_free_batch(tmp_path):
 
     tflite.convert(tmp_path / "1", tmp_path / "model.tflite", tflite.Options(), features)
 
-    answers = tflite.load(tmp_path / "model.tflite")(features)["output_0"]
+    answers = tflite.load(tmp_path / "model.tflite").predict(features)["output_0"]
     # 1.5e-8 was seen.
     assert np.abs(answers - endpoint.predict(features, 4)["output_0"]).max() < 1e-6

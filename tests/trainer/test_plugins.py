@@ -111,7 +111,7 @@ def test_a_plugins_model_is_exported_and_answers_alike(name: str, run, rows: Pat
         trained.model,
         read_entries([{"format": "tflite"}, {"format": "onnx"}]),
         held_out=Samples(trained.held_out.features, None),
-        representative=trained.representative,
+        training=Samples(trained.representative),
         out=out,
     )
     assert {artifact.name for artifact in artifacts} >= {"saved_model", "tflite", "onnx"}

@@ -35,7 +35,7 @@ def version(trained, tmp_path_factory):
         held_out=Samples(
             trained.held_out.features, next(iter(trained.held_out.targets.values())), trained.requests
         ),
-        representative=trained.representative,
+        training=Samples(trained.representative, requests=trained.representative_requests),
         out=folder,
         preparation=trained.preprocessing,
     )
