@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from exporter.arrays import plain, read_arrays, write_arrays
+from exporter.custom import import_modules
 from exporter.format import ConvertedFormat, formats
 from exporter.proof import run
 
@@ -91,6 +92,7 @@ def _convert(request: Document) -> Document:
 
 
 def _prove(request: Document) -> Document:
+    import_modules(request.get("modules", ()))
     which = {"signature_name": request["signature"]} if "signature" in request else {}
     format_, rows = formats()[request["format"]], read_arrays(Path(request["features"]))
     result = run(format_, Path(request["path"]), rows, **which)

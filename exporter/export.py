@@ -20,6 +20,7 @@ import numpy as np
 from exporter.arrays import read_arrays, write_arrays
 from exporter.artifact import Artifact, measure
 from exporter.converter import Converter
+from exporter.custom import modules_of
 from exporter.endpoint import Endpoint
 from exporter.entries import Entry, with_saved_model
 from exporter.errors import (
@@ -153,6 +154,7 @@ class _Bench:
     out: Path
     scratch: Path
     converter: Converter
+    modules: Sequence[Mapping[str, str]]
 
     @classmethod
     def prepare(
@@ -188,6 +190,7 @@ class _Bench:
             out=out,
             scratch=scratch,
             converter=converter,
+            modules=modules_of(model),
         )
 
     def make(self, entry: Entry) -> str:
@@ -247,6 +250,7 @@ class _Bench:
             "path": str(self.out / entry.path),
             "features": str(rows),
             "answers": str(answers),
+            "modules": self.modules,
             **which,
         }
         reply = self.converter.ask(request, artifact=entry.name)

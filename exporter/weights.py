@@ -37,8 +37,8 @@ def write_weights(model: keras.Model, destination: Path) -> str:
     import keras
 
     destination.parent.mkdir(parents=True, exist_ok=True)
-    _claim_room(model, destination)
-    with _optimizers_left_out(model):
+    claim_room(model, destination)
+    with optimizers_left_out(model):
         model.save_weights(destination)
     # The file may hold more: random states.
     missing = Counter(_tensor(weight.numpy()) for weight in model.weights) - _stored(destination)
@@ -49,7 +49,7 @@ def write_weights(model: keras.Model, destination: Path) -> str:
 
 
 @contextmanager
-def _optimizers_left_out(model: keras.Model) -> Iterator[None]:
+def optimizers_left_out(model: keras.Model) -> Iterator[None]:
     """Have Keras save no optimizer beside the weights: with Adam they would be three times as large."""
     import keras
 
@@ -67,7 +67,7 @@ def _nothing(store: object) -> None:
     """Save no variable."""
 
 
-def _claim_room(model: keras.Model, destination: Path) -> None:
+def claim_room(model: keras.Model, destination: Path) -> None:
     """Have the file system give the room before: HDF5 crashes (SIGSEGV) when it finds none at its close."""
     sizes = [variable.numpy().nbytes + HDF5_BYTES_EACH for variable in model.variables]
     size_bytes = sum(sizes) + HDF5_BYTES_EACH

@@ -23,6 +23,8 @@ EVERY_FORMAT = [
     {"format": "tflite"},
     {"format": "tflite", "quantization": "int8"},
     {"format": "onnx"},
+    {"format": "keras"},
+    {"format": "h5"},
 ]
 
 

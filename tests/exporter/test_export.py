@@ -17,7 +17,7 @@ from exporter.export import Samples, export
 from exporter.format import formats
 from exporter.signatures import TensorInfo, signature_of
 
-RUN = ["saved_model", "tflite", "tflite-int8", "onnx"]
+RUN = ["saved_model", "tflite", "tflite-int8", "onnx", "keras", "h5"]
 
 
 def kill_converters(how):
@@ -52,7 +52,7 @@ def test_each_step_is_announced_before_it_begins(exported):
     assert exported.steps == [*proven, ("exporting", "weights")]
 
 
-@pytest.mark.parametrize("name", ["saved_model", "tflite", "onnx"])
+@pytest.mark.parametrize("name", ["saved_model", "tflite", "onnx", "keras", "h5"])
 def test_a_float_artifact_answers_like_the_model_to_the_last_digits(exported, name):
     parity = exported.artifacts[name].parity
     assert parity.agrees
@@ -91,6 +91,8 @@ def test_an_artifact_states_its_runtime_and_how_quick_it_is(exported):
         "tflite": "ai-edge-litert",
         "tflite-int8": "ai-edge-litert",
         "onnx": "onnxruntime",
+        "keras": "keras",
+        "h5": "keras",
     }
     for name in RUN:
         latency = exported.artifacts[name].latency_ms
