@@ -31,10 +31,11 @@ from exporter.errors import (
     ExportStoppedError,
     making_failed,
 )
-from exporter.format import WrittenFormat
+from exporter.format import SIGNATURE, WrittenFormat
 from exporter.parity import Parity, compare
 from exporter.preparation import CORE, Preparation
 from exporter.proof import BATCH_SIZE, Latency
+from exporter.warmup import write_warmup
 from exporter.weights import NAME as WEIGHTS
 from exporter.weights import PATH as WEIGHTS_PATH
 from exporter.weights import write_weights
@@ -134,6 +135,7 @@ def export(
                     raise
                 _remove(out / entry.path)
                 skip(entry.name, error)
+        bench.write_warmup()
     _raise_if(stop)
     step("exporting", WEIGHTS)
     artifacts.append(_weights(model, out))
@@ -212,6 +214,16 @@ class _Bench:
             "representative": str(self.representative),
         }
         return str(self.converter.ask(request, artifact=entry.name)["recipe"])
+
+    def write_warmup(self) -> None:
+        """Have TensorFlow Serving answer a few of the rows before its first caller."""
+        rows = {SIGNATURE: self.features}
+        if self.requests is not None:
+            rows = {SIGNATURE: self.requests, CORE: self.features}
+        try:
+            write_warmup(self.out, {signature: read_arrays(file) for signature, file in rows.items()})
+        except OSError as error:
+            raise making_failed("saved_model", str(error)) from error
 
     def prove(self, entry: Entry, recipe: str) -> Artifact:
         """Compare one artifact with the model, and describe it."""

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from exporter.entries import ExportEntry
 from exporter.export import Samples, export
 from exporter.signatures import signature_of
+from serving import warmup
 from tests.trainer.test_loading import body_of, people
 
 __all__ = ["people"]
@@ -90,3 +91,10 @@ def test_what_was_fitted_is_a_document(trained):
     again = json.loads(json.dumps(trained.fitted.to_json()))
     assert again["classes"] == {"species": ["cat", "dog", "łoś"]}
     assert again["columns"]["city"]["vocabulary"] == ["Oslo", "Rome", "東京"]
+
+
+def test_it_is_warmed_by_both_signatures_columns_among_them(trained, version):
+    folder, _ = version
+    requests = list(warmup.requests(folder))
+    assert [each.model_spec.signature_name for each in requests] == ["serving_default"] * 2 + ["core"] * 2
+    assert set(requests[0].inputs) == set(trained.requests)
