@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model, mo
 from exporter.errors import EntriesError
 from exporter.format import AnyFormat, FormatOptions, Tolerance, formats
 
+SAVED_MODEL = "saved_model"
+"""The format that every version is made of."""
 RESERVED_NAMES = frozenset(
     {"weights", "manifest", "samples", "spec", "tf_serving_warmup_requests"}
     | {"architecture", "curves", "csv_log", "judgement", "tensorboard"}
@@ -124,13 +126,13 @@ def with_saved_model(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     Raises:
         EntriesError: two artifacts share a name, a name is reserved, or the SavedModel is optional or twice.
     """
-    given = [entry for entry in entries if entry.format == "saved_model"]
+    given = [entry for entry in entries if entry.format == SAVED_MODEL]
     if len(given) > 1:
         raise EntriesError("saved_model is listed twice; a version holds one")
     if given and given[0].optional:
         raise EntriesError("saved_model can't be optional: it is what a version is made of")
-    others = [entry for entry in entries if entry.format != "saved_model"]
-    complete = (*(given or read_entries([{"format": "saved_model"}])), *others)
+    others = [entry for entry in entries if entry.format != SAVED_MODEL]
+    complete = (*(given or read_entries([{"format": SAVED_MODEL}])), *others)
     for name, times in Counter(entry.name for entry in complete).items():
         if times > 1:
             raise EntriesError(f"{times} exports are named {name!r}; give each its own `name`")

@@ -5,6 +5,7 @@ ExporterError
 ├── ExportFailedError      an artifact could not be made, or its runtime could not run it
 │   └── ConverterKilledError   somebody ended the converter: another try may be left alone
 ├── NoRoomError            the disk is full: another try may find room
+├── SignatureChangedError  the model takes or gives other tensors than the version that is served
 ├── ExportMismatchError    an artifact was made, runs, and answers differently from the model
 └── ExportStoppedError     the caller asked to stop
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -85,6 +87,19 @@ class ExportMismatchError(ExporterError):
             f"export {artifact!r} does not answer like the trained model: {parity.explain()}. "
             "Give this export a larger `tolerance` if that is good enough for you, or mark it `optional`"
         )
+
+
+class SignatureChangedError(ExporterError):
+    """The model takes or gives other tensors than the version that is served; `changes` says which."""
+
+    code = "signature_changed"
+    remedy: ClassVar[str] = (
+        "keep the names, dtypes and shapes, publish under another name, or set allow_signature_change: true"
+    )
+
+    def __init__(self, changes: Sequence[str]) -> None:
+        self.changes = tuple(changes)
+        super().__init__(f"programs written for the present version would fail: {'; '.join(changes)}")
 
 
 class ExportStoppedError(ExporterError):

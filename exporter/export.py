@@ -22,19 +22,21 @@ from exporter.artifact import Artifact, measure
 from exporter.converter import Converter
 from exporter.custom import modules_of
 from exporter.endpoint import Endpoint
-from exporter.entries import Entry, with_saved_model
+from exporter.entries import SAVED_MODEL, Entry, with_saved_model
 from exporter.errors import (
     ConverterKilledError,
     ExporterError,
     ExportFailedError,
     ExportMismatchError,
     ExportStoppedError,
+    SignatureChangedError,
     making_failed,
 )
 from exporter.format import SIGNATURE, WrittenFormat
 from exporter.parity import Parity, compare
 from exporter.preparation import CORE, Preparation
 from exporter.proof import BATCH_SIZE, Latency
+from exporter.signatures import changes, signature_of
 from exporter.warmup import write_warmup
 from exporter.weights import NAME as WEIGHTS
 from exporter.weights import PATH as WEIGHTS_PATH
@@ -86,6 +88,7 @@ def export(
     training: Samples,
     out: Path,
     preparation: Preparation | None = None,
+    present: Mapping[str, Any] | None = None,
     on_step: OnStep | None = None,
     on_skip: OnSkip | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -97,8 +100,11 @@ def export(
     calibrate int8, and fill up what was held out where that is little. `timeout_s` bounds one conversion or
     one proof. An `optional` entry that fails is left out of the result and of `out`.
 
+    `present` are the signatures that must stay as they are, as a version's manifest has them.
+
     Raises:
         EntriesError: the entries contradict each other.
+        SignatureChangedError: a signature differs from that in `present`.
         ExportFailedError: an artifact could not be made, or its runtime could not run it.
         NoRoomError: the disk is full.
         ExportMismatchError: an artifact answers differently from the model.
@@ -128,6 +134,8 @@ def export(
             try:
                 step("exporting", entry.name)
                 recipe = bench.make(entry)
+                if entry.format == SAVED_MODEL and (changed := [*changes(present or {}, signature_of(out))]):
+                    raise SignatureChangedError(changed)
                 step("verifying", entry.name)
                 artifacts.append(bench.prove(entry, recipe))
             except (ExportFailedError, ExportMismatchError) as error:
@@ -222,8 +230,9 @@ class _Bench:
             rows = {SIGNATURE: self.requests, CORE: self.features}
         try:
             write_warmup(self.out, {signature: read_arrays(file) for signature, file in rows.items()})
-        except OSError as error:
-            raise making_failed("saved_model", str(error)) from error
+        # TensorFlow writes it, and has errors of its own for a full disk.
+        except Exception as error:
+            raise making_failed(SAVED_MODEL, f"{type(error).__name__}: {error}") from error
 
     def prove(self, entry: Entry, recipe: str) -> Artifact:
         """Compare one artifact with the model, and describe it."""

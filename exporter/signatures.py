@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -53,9 +53,37 @@ def signature_of(saved_model: Path) -> Mapping[str, Signature]:
     }
 
 
+def changes(present: Mapping[str, Any], signatures: Mapping[str, Signature]) -> Iterator[str]:
+    """Say how signatures differ from those of a manifest, which callers rely on; new ones are no change."""
+    for name, was in present.items():
+        if name not in signatures:
+            yield f"signature {name!r} is gone"
+            continue
+        now = signatures[name].to_json()
+        for side in ("inputs", "outputs"):
+            before, after = _by_name(was[side]), _by_name(now[side])
+            for tensor in sorted(before.keys() | after.keys()):
+                if before.get(tensor) != after.get(tensor):
+                    yield (
+                        f"{name} {side[:-1]} {tensor!r} was {before.get(tensor, 'not there')}, "
+                        f"is {after.get(tensor, 'not there')}"
+                    )
+
+
 def convertible(saved_model: Path) -> str:
     """Name the signature that other formats are made from: the model's own, which takes and gives numbers."""
     return CORE if CORE in signature_of(saved_model) else SIGNATURE
+
+
+def _by_name(tensors: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
+    """Write tensors as people read them: float32 (*, 3)."""
+
+    def written(shape: Sequence[int | None] | None) -> str:
+        return (
+            "of any shape" if shape is None else f"({', '.join('*' if n is None else str(n) for n in shape)})"
+        )
+
+    return {each["name"]: f"{each['dtype']} {written(each['shape'])}" for each in tensors}
 
 
 def _tensors(infos: Proto) -> tuple[TensorInfo, ...]:

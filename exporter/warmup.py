@@ -24,7 +24,9 @@ def write_warmup(version: Path, rows: Mapping[str, Arrays]) -> None:
     import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2
 
-    with tf.io.TFRecordWriter(str(version / EXTRA / FILE)) as records:
+    file = version / EXTRA / FILE
+    file.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(file)) as records:
         for signature, arrays in rows.items():
             for size in BATCH_SIZES:
                 log = prediction_log_pb2.PredictionLog()

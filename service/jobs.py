@@ -171,6 +171,12 @@ class JobSpec(TrainSpec, RowOptions):
         (), max_length=16, description="Artifacts to make and prove; saved_model is always made."
     )
 
+    allow_signature_change: bool = Field(
+        False,
+        strict=True,
+        description="Publish though the model takes or gives other tensors than its present version.",
+    )
+
     @field_validator("export")
     @classmethod
     def _exports_agree(cls, export: tuple[ExportEntry, ...]) -> tuple[ExportEntry, ...]:

@@ -45,8 +45,16 @@ def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     return {
         **place_of(site, job),
         "store_root": str(site.settings.store_root),
+        "signature": _present(job, site.store),
         **base_folder(job, site.store),
     }
+
+
+def _present(job: Job, store: Store) -> Mapping[str, Any] | None:
+    """The signatures of the model's newest version, which programs out there rely on."""
+    assert job.name is not None
+    newest = max(store.versions(job.name), default=None)
+    return None if newest is None else store.manifest(job.name, newest).signature
 
 
 def warm_up() -> None:
@@ -66,7 +74,8 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     data_file_of(order.details, order.dataset_digest)  # data in place may have changed under it
     store = Store(Path(order.details["store_root"]))
     staging = store.stage(_model(order), order.job_id, order.token)
-    artifacts = _export(spec, trained, staging, observer, channel)
+    present = None if spec.allow_signature_change else order.details["signature"]
+    artifacts = _export(spec, trained, staging, present, observer, channel)
     section = recorded(spec.model, trained.model, base)
     artifacts += [
         _write_samples(trained, staging),
@@ -220,7 +229,12 @@ def _train(spec: JobSpec, order: Order, observer: _Observer, base: Base | None) 
 
 
 def _export(
-    spec: JobSpec, trained: Trained, staging: Path, observer: _Observer, channel: Channel
+    spec: JobSpec,
+    trained: Trained,
+    staging: Path,
+    present: Mapping[str, Any] | None,
+    observer: _Observer,
+    channel: Channel,
 ) -> list[dict[str, Any]]:
     from exporter.errors import ExportStoppedError
     from exporter.export import Samples, export
@@ -233,6 +247,7 @@ def _export(
             training=Samples(trained.representative, requests=trained.representative_requests),
             out=staging,
             preparation=trained.preprocessing,
+            present=present,
             on_step=observer.step,
             on_skip=observer.skipped,
             should_stop=lambda: channel.stop_asked or channel.cancel_asked,

@@ -142,6 +142,18 @@ def test_a_version_is_fine_tuned_into_another_model(client: Client, tabular) -> 
     assert client.version("tuned", 1, wait_s=30).serving.state == "AVAILABLE"
 
 
+def test_a_job_whose_signature_differs_from_the_present_versions_publishes_nothing(
+    client: Client, tabular, breast_cancer: str
+) -> None:
+    spec = example("breast_cancer", fit={"epochs": 1}, export=[])
+    spec["data"]["features"] = ["mean_radius", "mean_texture"]
+    job = client.wait(client.submit(spec).id, timeout_s=120)
+    assert (job.status, job.error.code) == ("failed", "signature_changed")
+    assert "input 'features' was float32 (*, 30), is float32 (*, 2)" in job.error.detail
+    assert "allow_signature_change" in job.error.remedy
+    assert [each.version for each in client.versions("breast-cancer")] == [1]
+
+
 def test_a_dry_run_answers_as_the_job_would_and_with_every_fault(stack: RunningStack, breast_cancer) -> None:
     sound = asked(stack, "/jobs:validate", **example("breast_cancer"))
     assert sound.status_code == 200, sound.text
