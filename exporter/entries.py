@@ -21,7 +21,7 @@ SAVED_MODEL = "saved_model"
 """The format that every version is made of."""
 RESERVED_NAMES = frozenset(
     {"weights", "manifest", "samples", "spec", "tf_serving_warmup_requests"}
-    | {"architecture", "curves", "csv_log", "judgement", "tensorboard"}
+    | {"architecture", "preprocessing", "curves", "csv_log", "judgement", "tensorboard"}
 )
 """What else lies beside the artifacts in a version's `assets.extra`."""
 
@@ -133,9 +133,25 @@ def with_saved_model(entries: Sequence[Entry]) -> tuple[Entry, ...]:
         raise EntriesError("saved_model can't be optional: it is what a version is made of")
     others = [entry for entry in entries if entry.format != SAVED_MODEL]
     complete = (*(given or read_entries([{"format": SAVED_MODEL}])), *others)
-    for name, times in Counter(entry.name for entry in complete).items():
+    _refuse_clashes(complete)
+    return complete
+
+
+def further(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Accept what is to be added to a published version.
+
+    Raises:
+        EntriesError: two artifacts share a name, a name is reserved, or there is a SavedModel among them.
+    """
+    if any(entry.format == SAVED_MODEL for entry in entries):
+        raise EntriesError("every version has its saved_model already; leave it out")
+    _refuse_clashes(entries)
+    return tuple(entries)
+
+
+def _refuse_clashes(entries: Sequence[Entry]) -> None:
+    for name, times in Counter(entry.name for entry in entries).items():
         if times > 1:
             raise EntriesError(f"{times} exports are named {name!r}; give each its own `name`")
         if name in RESERVED_NAMES:
             raise EntriesError(f"{name!r} is taken by the version itself; choose another `name`")
-    return complete

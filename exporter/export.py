@@ -22,7 +22,7 @@ from exporter.artifact import Artifact, measure
 from exporter.converter import Converter
 from exporter.custom import modules_of
 from exporter.endpoint import Endpoint
-from exporter.entries import SAVED_MODEL, Entry, with_saved_model
+from exporter.entries import SAVED_MODEL, Entry, further, with_saved_model
 from exporter.errors import (
     ConverterKilledError,
     ExporterError,
@@ -89,6 +89,7 @@ def export(
     out: Path,
     preparation: Preparation | None = None,
     present: Mapping[str, Any] | None = None,
+    saved_model: Path | None = None,
     on_step: OnStep | None = None,
     on_skip: OnSkip | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -100,7 +101,8 @@ def export(
     calibrate int8, and fill up what was held out where that is little. `timeout_s` bounds one conversion or
     one proof. An `optional` entry that fails is left out of the result and of `out`.
 
-    `present` are the signatures that must stay as they are, as a version's manifest has them.
+    `present` are the signatures that must stay as they are, as a version's manifest has them. With
+    `saved_model`, the folder of a version of this model, only the entries are made, out of that one.
 
     Raises:
         EntriesError: the entries contradict each other.
@@ -110,7 +112,8 @@ def export(
         ExportMismatchError: an artifact answers differently from the model.
         ExportStoppedError: `should_stop` said so.
     """
-    entries = with_saved_model(entries)
+    whole = saved_model is None
+    entries = with_saved_model(entries) if whole else further(entries)
     stop = should_stop or (lambda: False)
     step = on_step or (lambda _phase, _name: None)
     skip = on_skip or _log_skip
@@ -125,6 +128,7 @@ def export(
             held_out,
             training,
             preparation=preparation,
+            saved_model=saved_model or out,
             out=out,
             scratch=Path(scratch),
             converter=converter,
@@ -143,10 +147,12 @@ def export(
                     raise
                 _remove(out / entry.path)
                 skip(entry.name, error)
-        bench.write_warmup()
+        if whole:
+            bench.write_warmup()
     _raise_if(stop)
-    step("exporting", WEIGHTS)
-    artifacts.append(_weights(model, out))
+    if whole:
+        step("exporting", WEIGHTS)
+        artifacts.append(_weights(model, out))
     return artifacts
 
 
@@ -161,6 +167,7 @@ class _Bench:
     features: Path
     requests: Path | None
     representative: Path
+    saved_model: Path
     out: Path
     scratch: Path
     converter: Converter
@@ -174,6 +181,7 @@ class _Bench:
         training: Samples,
         *,
         preparation: Preparation | None,
+        saved_model: Path,
         out: Path,
         scratch: Path,
         converter: Converter,
@@ -197,6 +205,7 @@ class _Bench:
             features=write_arrays(scratch / "features.npz", features),
             requests=requests,
             representative=write_arrays(scratch / "representative.npz", calibration),
+            saved_model=saved_model,
             out=out,
             scratch=scratch,
             converter=converter,
@@ -217,7 +226,7 @@ class _Bench:
             "do": "convert",
             "format": entry.format,
             "options": entry.options.model_dump(mode="json"),
-            "saved_model": str(self.out),
+            "saved_model": str(self.saved_model),
             "destination": str(destination),
             "representative": str(self.representative),
         }
@@ -238,7 +247,7 @@ class _Bench:
         """Compare one artifact with the model, and describe it."""
         path = self.out / entry.path
         asked = self.features
-        if self.requests is not None and isinstance(entry.maker, WrittenFormat):
+        if self.requests is not None and entry.format == SAVED_MODEL:
             # Both of its signatures; what is told of it is the one that is served.
             self._compared(entry, self.features, signature=CORE)
             asked = self.requests

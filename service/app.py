@@ -24,6 +24,7 @@ from service.jobs import JobSpec
 from service.logs import configure_logs
 from service.queue import Bell, Ringer, celery_app
 from service.records import Records
+from service.reexport import ExportBody
 from service.routes import datasets, events, health, inspection, jobs, models
 from service.serving_client import ServingClient
 from service.settings import Settings
@@ -61,7 +62,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     """FastAPI's document plus the bodies that their routes read themselves, to tell all errors."""
     if app.openapi_schema is None:
         document = FastAPI.openapi(app)
-        for model in (JobSpec, InspectBody, EvaluationBody, datasets.DatasetByUri):
+        for model in (JobSpec, InspectBody, EvaluationBody, ExportBody, datasets.DatasetByUri):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             document["components"]["schemas"] |= schema.pop("$defs", {})
             document["components"]["schemas"][model.__name__] = schema

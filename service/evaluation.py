@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, ValidationError
 
-from service.errors import Fault, NotFoundError, SpecRefusedError
+from service.errors import Fault, SpecRefusedError
 from service.jobs import Kind, NewJob, RowOptions
 from service.pointers import faults_of
 from service.records import PublishedVersion, Records
+from service.reexport import trained_by
 from service.submission import data_of, identity_of, pinned
 from service.uris import FURTHER, NOTHING, Allowed
-from serving.errors import StoreError
 from serving.store import Store
 from trainer.compiling import CompileOptions
 from trainer.spec import Data
@@ -45,7 +44,7 @@ def new_evaluation(
     """
     if not isinstance(body, Mapping):
         raise SpecRefusedError([Fault("", "expected an object with data")])
-    trained = _trained(version, store)
+    trained = trained_by(version, store)
     full = _completed(body, trained, records, allowed)
     source, faults = data_of(full, records.datasets, allowed)
     given = body.get("data")
@@ -79,16 +78,6 @@ def new_evaluation(
         datasets={use: dataset.id for use, dataset in found.items()},
         limits=asked.limits,
     )
-
-
-def _trained(version: PublishedVersion, store: Store) -> dict[str, Any]:
-    """The spec that the version was trained by."""
-    try:
-        spec: dict[str, Any] = json.loads(store.artifact(version.model, version.number, "spec").read_text())
-    except (StoreError, FileNotFoundError) as error:
-        which = f"version {version.number} of {version.model}"
-        raise NotFoundError(f"{which} keeps no record of how it was trained: train it again") from error
-    return spec
 
 
 def _completed(

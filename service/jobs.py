@@ -32,6 +32,8 @@ class Kind(StrEnum):
     """Read a file once: its kind, schema and statistics."""
     EVALUATE = "evaluate"
     """Score a published version on a data set."""
+    EXPORT = "export"
+    """Add artifacts to a published version, proven like those that it came with."""
     INSPECT = "inspect"
     """Say what a model is, layer by layer, without training it."""
     VALIDATE = "validate"
@@ -45,7 +47,7 @@ class Kind(StrEnum):
         return SlotKind.DEVICE if self in LISTED_KINDS else SlotKind.SHORT
 
 
-LISTED_KINDS = (Kind.TRAIN, Kind.EVALUATE)
+LISTED_KINDS = (Kind.TRAIN, Kind.EVALUATE, Kind.EXPORT)
 """The kinds that GET /v1/jobs shows unless asked for others; a short row's answer is its result."""
 
 
@@ -170,7 +172,6 @@ class JobSpec(TrainSpec, RowOptions):
     export: tuple[ExportEntry, ...] = Field(
         (), max_length=16, description="Artifacts to make and prove; saved_model is always made."
     )
-
     allow_signature_change: bool = Field(
         False,
         strict=True,

@@ -6,12 +6,14 @@ number by one rename, so nobody ever sees half of one.
 """
 
 import contextlib
+import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
+from typing import Any
 
 from serving import archive, models_config
 from serving.errors import ManifestError, StoreError
@@ -23,6 +25,9 @@ EXTRA = "assets.extra"
 MANIFEST = PurePath(EXTRA, "manifest.json")
 MODELS_CONFIG = "models.config"
 
+ADDED = ".exports"
+"""In the root: artifacts added to published versions, `<model>/<number>/<name>/`, each beside its record."""
+RECORD = "artifact.json"
 REMOVED = ".removed"
 """Before the name of a staging folder that is being removed."""
 
@@ -170,8 +175,66 @@ class Store:
         for artifact in artifacts:
             if artifact.get("name") == name:
                 return _inside(version, str(artifact["path"]))
-        valid = ", ".join(str(artifact.get("name")) for artifact in artifacts) or "none"
+        added = {record["name"]: record for record in self._additions(model, number)}
+        if name in added:
+            return _inside(self._beside(model, number) / name, str(added[name]["path"]))
+        valid = ", ".join([*(str(artifact.get("name")) for artifact in artifacts), *added]) or "none"
         raise StoreError(f"version {number} of {model} has the artifacts {valid}. Received: {name!r}")
+
+    def seal_additions(
+        self, staging: Path, job_id: str, artifacts: Sequence[Mapping[str, object]]
+    ) -> list[Mapping[str, object]]:
+        """Measure staged artifacts that are to be added to a version, and bring all of it to the disk.
+
+        Each goes with its record to a folder of its own in `staging`; the records are returned.
+
+        Raises:
+            StoreError: an artifact has no file.
+        """
+        sealed: list[Mapping[str, object]] = []
+        for artifact in artifacts:
+            measured = {**_measured(staging, artifact), "job_id": job_id}
+            content = staging / str(artifact["path"])
+            folder = staging / str(artifact["name"])
+            folder.mkdir()
+            content.rename(folder / content.name)
+            measured["path"] = content.name
+            (folder / RECORD).write_text(json.dumps(measured, indent=1), encoding="utf-8")
+            _sync_tree(folder)
+            sealed.append(measured)
+        return sealed
+
+    def add(
+        self, model: str, number: int, job_id: str, token: int, names: Sequence[str]
+    ) -> list[Mapping[str, Any]]:
+        """Give sealed artifacts their place beside a published version, each by one rename; their records.
+
+        It may be called again after a crash at any point: what this job has there already stays.
+
+        Raises:
+            StoreError: an artifact of that name was added by another job, or is neither staged nor there.
+        """
+        self._published(model, number)
+        beside = self._beside(model, number)
+        beside.mkdir(parents=True, exist_ok=True)
+        records = []
+        for name in names:
+            target = beside / name
+            if not target.exists():
+                try:
+                    (self._staging(model, job_id, token) / name).rename(target)
+                except OSError as error:
+                    raise StoreError(f"artifact {name!r} of {model} could not be added: {error}") from error
+            record = _read_record(target)
+            if record["job_id"] != job_id:
+                raise StoreError(
+                    f"version {number} of {model} has an artifact {name!r} of job {record['job_id']}. "
+                    f"Received: job {job_id}"
+                )
+            records.append(record)
+        for folder in (beside, *beside.parents[:2]):
+            _sync(folder)
+        return records
 
     def write_models_config(
         self, models: Mapping[str, ServedModel], served_root: PurePath | None = None
@@ -218,6 +281,14 @@ class Store:
             numbers = ", ".join(map(str, self.versions(model))) or "none"
             raise StoreError(f"{model} has the versions {numbers}. Received: {number}")
         return version
+
+    def _beside(self, model: str, number: int) -> Path:
+        """Where artifacts lie that were added to a version."""
+        return self.root / ADDED / self._model(model).name / str(number)
+
+    def _additions(self, model: str, number: int) -> Iterator[Mapping[str, Any]]:
+        for path in sorted(self._beside(model, number).glob(f"*/{RECORD}")):
+            yield _read_record(path.parent)
 
     def _staging(self, model: str, job_id: str, token: int) -> Path:
         if not _JOB_ID.fullmatch(job_id):
@@ -275,6 +346,14 @@ def _read_manifest(version: Path) -> Manifest:
             f"{version.parent.name}/{version.name} has no readable manifest: {error}"
         ) from error
     return Manifest.from_json(text)
+
+
+def _read_record(added: Path) -> Mapping[str, Any]:
+    try:
+        record: Mapping[str, Any] = json.loads((added / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"added artifact {added.name} has no readable record: {error}") from error
+    return record
 
 
 def _check_sealed(staging: Path, model: str, job_id: str) -> None:

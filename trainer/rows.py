@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from trainer.architecture import inputs_of, outputs_of
@@ -14,8 +14,13 @@ from trainer.samples import Samples, Splits
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
     from trainer.compiling import CompileOptions
+    from trainer.preprocessing import Preprocessing
+
+HELD_OUT_ROWS = 4096
+REPRESENTATIVE_ROWS = 256
 
 
 def named_as(model: keras.Model, splits: Splits) -> Splits:
@@ -51,6 +56,38 @@ def cast(model: keras.Model, samples: Samples) -> Samples:
     dtypes = {info.name: info.dtype for info in inputs_of(model)}
     features = {name: array.astype(dtypes[name], copy=False) for name, array in samples.features.items()}
     return replace(samples, features=features)
+
+
+@dataclass(frozen=True)
+class ProofRows:
+    """Rows by which exports are proven, in the dtypes that the model takes.
+
+    `held_out` are up to 4096 labelled rows of `part`: of the test part if there is one, else of validation,
+    else of training. `representative` are features of up to 256 training rows. Where requests' columns are
+    prepared, `preprocessing` does it, and `requests` and `representative_requests` are the first rows of both
+    as a request sends them.
+    """
+
+    part: str
+    held_out: Samples
+    representative: Mapping[str, Any]
+    preprocessing: Preprocessing | None
+    requests: Mapping[str, np.ndarray] | None
+    representative_requests: Mapping[str, np.ndarray] | None
+
+
+def proof_rows(model: keras.Model, splits: Splits) -> ProofRows:
+    """Choose the rows by which the model's exports are proven."""
+    part, held_out = next((name, part) for name, part in splits.by_use() if part is not None)
+    preprocessing = splits.preprocessing
+    return ProofRows(
+        part=part,
+        held_out=cast(model, held_out.take(slice(HELD_OUT_ROWS))),
+        representative=cast(model, splits.train.take(slice(REPRESENTATIVE_ROWS))).features,
+        preprocessing=preprocessing if preprocessing and preprocessing.prepares else None,
+        requests=splits.requests.get(part),
+        representative_requests=splits.requests.get("train"),
+    )
 
 
 def judged(

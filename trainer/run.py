@@ -20,7 +20,7 @@ from trainer.pipeline import Pipeline, evaluation_dataset, stages_of, training_d
 from trainer.plugin import OwnState, callbacks_of
 from trainer.precision import Precision, compute_in
 from trainer.resume import Checkpoint, Checkpoints
-from trainer.rows import cast, judged
+from trainer.rows import ProofRows, judged, proof_rows
 from trainer.samples import Samples, Splits
 from trainer.spec import CallbackSpec, ExportWeights, TrainSpec
 from trainer.variables import agree, arrays_of, optimizers_of, put_back, variables_of
@@ -33,10 +33,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from trainer.fitted import Fitted
-    from trainer.preprocessing import Preprocessing
 
-HELD_OUT_ROWS = 4096
-REPRESENTATIVE_ROWS = 256
 _IMPLIED = CallbackSpec.model_validate(
     {
         "class_name": "ModelCheckpoint",
@@ -50,13 +47,9 @@ class Trained:
     """A trained model, with what its exports are proven and judged by.
 
     `metrics` has `last` and `best` (the epochs' own, val_ included) and `test` (None without a test part).
-    `held_out` are up to 4096 labelled rows, of the test part if there is one, else of validation, else of
-    training; `representative` are features of training rows. Both have the dtypes the model takes.
-    `judgement` says by output how the model does on `held_out` (`trainer.judging`), and which `part` that is.
-    `files` are what callbacks wrote for the job's owner: a file or a folder, by the artifact's name.
-    Where requests' columns are prepared, `preprocessing` does it, and `requests` are the first rows of
-    `held_out` as a request sends them, `representative_requests` those of `representative`. `fitted` is what
-    was learnt of the columns.
+    `rows` are those that exports are proven by; `judgement` says by output how the model does on those held
+    out (`trainer.judging`). `files` are what callbacks wrote for the job's owner: a file or a folder, by the
+    artifact's name. `fitted` is what was learnt of the columns.
     """
 
     model: keras.Model
@@ -65,16 +58,12 @@ class Trained:
     best_epoch: int
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
-    held_out: Samples
-    representative: Mapping[str, Any]
+    rows: ProofRows
     epochs_run: int
     resumed_from: int | None
     steps_per_execution: int
     judgement: Mapping[str, Any]
     files: Mapping[str, Path]
-    preprocessing: Preprocessing | None = None
-    requests: Mapping[str, np.ndarray] | None = None
-    representative_requests: Mapping[str, np.ndarray] | None = None
     fitted: Fitted | None = None
 
 
@@ -325,11 +314,8 @@ class Run:
     def _trained(self, newest: Checkpoint | None, test: Mapping[str, float] | None) -> Trained:
         history = self._watch.history
         best = self._watch.best_epoch
-        part, held_out = next((name, part) for name, part in self._splits.by_use() if part is not None)
-        held_out = cast(self._model, held_out.take(slice(HELD_OUT_ROWS)))
-        judgement = judged(self._model, self._spec.compile, held_out, self._spec.data.pipeline)
-        preprocessing = self._splits.preprocessing
-        representative = self._splits.train.take(slice(REPRESENTATIVE_ROWS))
+        rows = proof_rows(self._model, self._splits)
+        judgement = judged(self._model, self._spec.compile, rows.held_out, self._spec.data.pipeline)
         return Trained(
             model=self._model,
             metrics={"last": _at(history, -1), "best": _at(history, best - 1), "test": test},
@@ -337,16 +323,12 @@ class Run:
             best_epoch=best,
             inputs=inputs_of(self._model),
             outputs=outputs_of(self._model),
-            held_out=held_out,
-            representative=cast(self._model, representative).features,
+            rows=rows,
             epochs_run=self._watch.epoch,
             resumed_from=None if newest is None else newest.epoch,
             steps_per_execution=self._pace.at(self._spec.fit.epochs - 1),
-            judgement={"part": part, "rows": len(held_out), "outputs": judgement},
+            judgement={"part": rows.part, "rows": len(rows.held_out), "outputs": judgement},
             files=dict(filter(None, (artifact(kept.module, kept.callback) for kept in self._kept))),
-            preprocessing=preprocessing if preprocessing and preprocessing.prepares else None,
-            requests=self._splits.requests.get(part),
-            representative_requests=self._splits.requests.get("train"),
             fitted=self._splits.fitted,
         )
 

@@ -188,6 +188,15 @@ class Client:
         path = f"/v1/models/{_part(model)}/versions/{n}"
         return ModelVersion.of(self._http.get(path, params, wait_s=wait_s or 0.0))
 
+    def export(self, model: str, n: int, export: Sequence[Mapping[str, Any]]) -> Job:
+        """Have artifacts added to a published version, entries as in a job's `export`; return their job.
+
+        The version stays as it is; when the job has succeeded, its artifacts are listed and downloaded with
+        the others.
+        """
+        path = f"/v1/models/{_part(model)}/versions/{n}/exports"
+        return Job.of(self._http.post(path, {"export": [dict(entry) for entry in export]}))
+
     def download(self, model: str, n: int, artifact: str, to: str | os.PathLike[str]) -> Path:
         """Fetch an artifact into a file, or into a folder under its own name, and check its digest.
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.bases import ARTIFACT, FILE, FITTED, base_folder, base_of
 from service.data import data_file_of, place_of
+from service.exporting import exported
 from service.jobs import EventKind, Job, JobSpec, Status
 from service.kind import Cancelled, Channel, Interrupted, Site
 from service.memory import room_bytes
@@ -31,7 +32,6 @@ from trainer.observer import EpochEnd, Interruption, Progress
 from trainer.resume import Checkpoints
 
 if TYPE_CHECKING:
-    from exporter.artifact import Artifact
     from service.records import Claim
     from trainer.fit import Trained
 
@@ -75,7 +75,7 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     store = Store(Path(order.details["store_root"]))
     staging = store.stage(_model(order), order.job_id, order.token)
     present = None if spec.allow_signature_change else order.details["signature"]
-    artifacts = _export(spec, trained, staging, present, observer, channel)
+    artifacts = exported(trained.model, spec.export, trained.rows, staging, channel, present=present)
     section = recorded(spec.model, trained.model, base)
     artifacts += [
         _write_samples(trained, staging),
@@ -164,10 +164,6 @@ class _Observer:
     def note(self, message: str) -> None:
         self._channel.tell(EventKind.LOG, {"message": message})
 
-    def step(self, phase: str, artifact: str) -> None:
-        data = {"status": Status.RUNNING.value, "phase": phase, "artifact": artifact}
-        self._channel.tell(EventKind.STATUS, data)
-
     def progress(self, progress: Progress) -> None:
         data = {
             **asdict(progress),
@@ -183,9 +179,6 @@ class _Observer:
 
     def epoch(self, epoch: EpochEnd) -> None:
         self._channel.tell(EventKind.METRIC, asdict(epoch))
-
-    def skipped(self, artifact: str, error: Exception) -> None:
-        self._channel.tell(EventKind.LOG, {"message": f"{artifact} was left out: {error}"})
 
     def interruption(self) -> Interruption | None:
         if self._channel.cancel_asked:
@@ -228,50 +221,6 @@ def _train(spec: JobSpec, order: Order, observer: _Observer, base: Base | None) 
         raise Interrupted from error
 
 
-def _export(
-    spec: JobSpec,
-    trained: Trained,
-    staging: Path,
-    present: Mapping[str, Any] | None,
-    observer: _Observer,
-    channel: Channel,
-) -> list[dict[str, Any]]:
-    from exporter.errors import ExportStoppedError
-    from exporter.export import Samples, export
-
-    try:
-        artifacts = export(
-            trained.model,
-            spec.export,
-            held_out=Samples(trained.held_out.features, _targets(trained), trained.requests),
-            training=Samples(trained.representative, requests=trained.representative_requests),
-            out=staging,
-            preparation=trained.preprocessing,
-            present=present,
-            on_step=observer.step,
-            on_skip=observer.skipped,
-            should_stop=lambda: channel.stop_asked or channel.cancel_asked,
-        )
-    except ExportStoppedError as error:
-        raise (Cancelled if channel.cancel_asked else Interrupted) from error
-    return [_entry(artifact) for artifact in artifacts]
-
-
-def _targets(trained: Trained) -> Any:  # noqa: ANN401 - one array, or arrays by output name
-    """The targets as the exporter wants them: a single one belongs to the single output, by any name."""
-    targets = trained.held_out.targets
-    if not targets:
-        return None
-    return next(iter(targets.values())) if len(targets) == 1 else targets
-
-
-def _entry(artifact: Artifact) -> dict[str, Any]:
-    """The artifact for the manifest, without size and digest: the store measures what it keeps and sends."""
-    entry = artifact.to_json()
-    del entry["size_bytes"], entry["sha256"]
-    return entry
-
-
 def _write_samples(trained: Trained, staging: Path) -> dict[str, Any]:
     """Keep a few held-out rows and the trained model's own answers, so that anybody can check a server.
 
@@ -282,10 +231,10 @@ def _write_samples(trained: Trained, staging: Path) -> dict[str, Any]:
 
     from exporter.endpoint import Endpoint
 
-    endpoint = Endpoint.of(trained.model, trained.held_out.features)
-    rows = {name: values[:SAMPLE_ROWS] for name, values in trained.held_out.features.items()}
+    endpoint = Endpoint.of(trained.model, trained.rows.held_out.features)
+    rows = {name: values[:SAMPLE_ROWS] for name, values in trained.rows.held_out.features.items()}
     bound = endpoint.bind(rows)
-    arrays = dict(_asked(bound if trained.requests is None else trained.requests))
+    arrays = dict(_asked(bound if trained.rows.requests is None else trained.rows.requests))
     arrays |= {f"outputs/{name}": values for name, values in endpoint.predict(bound, SAMPLE_ROWS).items()}
     with (staging / EXTRA / "samples.npz").open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)

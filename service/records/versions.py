@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +105,29 @@ class VersionRecords:
             )
             connection.execute(
                 update(jobs).where(jobs.c.id == claim.job.id).values(metrics=dict(manifest["metrics"]))
+            )
+            return finish_in(connection, claim, Status.SUCCEEDED, result=result)
+
+    def added(
+        self,
+        claim: Claim,
+        model: str,
+        number: int,
+        artifacts: Sequence[Mapping[str, Any]],
+        result: Mapping[str, Any],
+    ) -> bool:
+        """List further artifacts with the version and mark their job succeeded; False when fenced."""
+        with self._database.write() as connection:
+            if not lock(connection, claim):
+                return False
+            one = (versions.c.model == model, versions.c.number == number)
+            manifest = connection.execute(
+                select(versions.c.manifest).where(*one).with_for_update()
+            ).scalar_one()
+            names = {artifact["name"] for artifact in artifacts}
+            others = [each for each in manifest["artifacts"] if each["name"] not in names]
+            connection.execute(
+                update(versions).where(*one).values(manifest={**manifest, "artifacts": [*others, *artifacts]})
             )
             return finish_in(connection, claim, Status.SUCCEEDED, result=result)
 

@@ -29,9 +29,10 @@ from service.context import Context, Here
 from service.documents import read_document
 from service.errors import NotFoundError, ServingUnavailableError
 from service.evaluation import new_evaluation
-from service.jobs import Status, Transition
+from service.jobs import NewJob, Status, Transition
 from service.problems import reads, responses
 from service.records import PublishedVersion
+from service.reexport import new_export
 from service.routes.addresses import Label, ModelName, VersionNumber
 from service.serving_client import ServingState
 from serving.archive import pack
@@ -124,9 +125,37 @@ async def evaluate_version(
     return job
 
 
+@router.post(
+    "/models/{model}/versions/{number}/exports",
+    status_code=202,
+    response_model=JobBody,
+    openapi_extra=reads("ExportBody"),
+    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY),
+)
+async def export_version(
+    model: ModelName, number: VersionNumber, request: Request, response: Response, here: Here
+) -> JobBody:
+    """Add artifacts to the version: a job that makes and proves them; the version itself stays as it is."""
+    raw = await request.body()
+    job = await asyncio.to_thread(_export, here, model, number, raw)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    response.headers["Retry-After"] = "1"
+    return job
+
+
 def _evaluate(here: Context, model: str, number: int, raw: bytes) -> JobBody:
     version = _found(here, model, number)
-    new = new_evaluation(read_document(raw), version, here.records, here.store, here.settings.allowed)
+    return _submitted(
+        here, new_evaluation(read_document(raw), version, here.records, here.store, here.settings.allowed)
+    )
+
+
+def _export(here: Context, model: str, number: int, raw: bytes) -> JobBody:
+    version = _found(here, model, number)
+    return _submitted(here, new_export(read_document(raw), version, here.records, here.store))
+
+
+def _submitted(here: Context, new: NewJob) -> JobBody:
     job, place = here.records.jobs.submit(new)
     here.ringer.ask(job.id)
     return job_body(job, [Transition(Status.QUEUED, 0, "", job.created_at)], place)

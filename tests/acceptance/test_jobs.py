@@ -132,6 +132,30 @@ def test_a_version_is_scored_again_on_its_own_test_rows_and_on_all(
     assert [job.raw["result"]["rows"] for job in jobs] == [569]
 
 
+def test_artifacts_are_added_to_a_version_that_stays_as_it_is(
+    client: Client, stack: RunningStack, tabular, tmp_path: Path
+) -> None:
+    before = client.version("breast-cancer", 1).raw["artifacts"]
+    wanted = [{"format": "keras"}, {"format": "onnx", "name": "onnx-old", "opset": 15}]
+    job = client.wait(client.export("breast-cancer", 1, wanted).id, timeout_s=120)
+    assert job.status == "succeeded", job.error
+    added = client.version("breast-cancer", 1).raw["artifacts"]
+    assert added[: len(before)] == before
+    assert [each["name"] for each in added[len(before) :]] == ["keras", "onnx-old"]
+    for artifact in added[len(before) :]:
+        assert artifact["parity"]["agrees"] is True
+        assert artifact["job_id"] == job.id
+        content = client.download(
+            "breast-cancer", 1, artifact["name"], tmp_path / artifact["name"]
+        ).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == artifact["sha256"]
+    assert [each.version for each in client.versions("breast-cancer")] == [1]
+    with pytest.raises(ProblemError, match="has an artifact 'onnx' already"):
+        client.export("breast-cancer", 1, [{"format": "onnx"}])
+    with pytest.raises(ProblemError, match="leave it out"):
+        client.export("breast-cancer", 1, [{"format": "saved_model"}])
+
+
 def test_a_version_is_fine_tuned_into_another_model(client: Client, tabular) -> None:
     head = [{"class_name": "Dense", "config": {"units": 1, "activation": "sigmoid"}}]
     spec = example("breast_cancer", name="tuned", export=[], fit={"epochs": 2})

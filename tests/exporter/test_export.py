@@ -12,7 +12,13 @@ import psutil
 import pytest
 
 from exporter.entries import read_entries
-from exporter.errors import ExportFailedError, ExportMismatchError, ExportStoppedError, NoRoomError
+from exporter.errors import (
+    EntriesError,
+    ExportFailedError,
+    ExportMismatchError,
+    ExportStoppedError,
+    NoRoomError,
+)
 from exporter.export import Samples, export
 from exporter.format import formats
 from exporter.signatures import TensorInfo, signature_of
@@ -291,3 +297,36 @@ def test_the_onnx_graph_names_its_tensors_as_the_model_does_and_its_batch_batch(
         "species": ["batch", 3],
         "weight": ["batch", 1],
     }
+
+
+def test_artifacts_are_added_to_a_version_without_touching_it(classifier, tmp_path):
+    version = tmp_path / "1"
+    rows = Samples(classifier.held_out.features, classifier.held_out.targets)
+    training = Samples(classifier.train)
+    export(classifier.model, [], held_out=rows, training=training, out=version)
+    before = sorted(version.rglob("*"))
+    entries = read_entries([{"format": "onnx"}, {"format": "keras"}])
+    added = export(
+        classifier.model,
+        entries,
+        held_out=rows,
+        training=training,
+        out=tmp_path / "more",
+        saved_model=version,
+    )
+    assert [each.name for each in added] == ["onnx", "keras"]
+    assert all(each.parity.agrees for each in added)
+    assert sorted(version.rglob("*")) == before
+    assert {path.name for path in (tmp_path / "more").rglob("*") if path.is_file()} == {
+        "onnx.onnx",
+        "keras.keras",
+    }
+    with pytest.raises(EntriesError, match="has its saved_model already"):
+        export(
+            classifier.model,
+            read_entries([{"format": "saved_model"}]),
+            held_out=rows,
+            training=training,
+            out=tmp_path / "no",
+            saved_model=version,
+        )

@@ -298,3 +298,48 @@ def test_the_store_needs_no_tensorflow():
     code = "import serving.store, sys; assert not {'tensorflow', 'google', 'grpc'} & set(sys.modules)"
 
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def added(store: Store, job_id: str, name: str = "onnx") -> list:
+    """What a job stages and then adds to version 1."""
+    staging = store.stage("digits", job_id, 1)
+    (staging / "assets.extra").mkdir()
+    (staging / "assets.extra" / f"{name}.onnx").write_bytes(b"graph of another kind")
+    artifact = {"name": name, "format": "onnx", "path": f"assets.extra/{name}.onnx"}
+    store.seal_additions(staging, job_id, [artifact])
+    return store.add("digits", 1, job_id, 1, [name])
+
+
+def test_an_artifact_is_added_beside_a_version_which_stays_as_it_is(store):
+    version = published(store, 1)
+    (record,) = added(store, "job-2")
+    assert (record["name"], record["job_id"], record["size_bytes"]) == ("onnx", "job-2", 21)
+    assert store.verify("digits", 1) == []
+    path = store.artifact("digits", 1, "onnx")
+    assert path.read_bytes() == b"graph of another kind"
+    assert not path.is_relative_to(version)
+    assert store.versions("digits") == [1]
+
+
+def test_adding_again_finds_what_the_job_has_added_and_nothing_of_another_job_is_replaced(store):
+    published(store, 1)
+    first = added(store, "job-2")
+    store.collect("digits", "job-2")
+    assert store.add("digits", 1, "job-2", 2, ["onnx"]) == first  # by the attempt after a crash
+    with pytest.raises(StoreError, match=r"has an artifact 'onnx' of job job-2\. Received: job job-3"):
+        added(store, "job-3")
+
+
+def test_an_artifact_that_is_nowhere_is_not_added(store):
+    published(store, 1)
+    with pytest.raises(StoreError, match="'onnx' of digits could not be added"):
+        store.add("digits", 1, "job-2", 1, ["onnx"])
+    with pytest.raises(StoreError, match="has the versions 1"):
+        store.add("digits", 2, "job-2", 1, ["onnx"])
+
+
+def test_an_unknown_artifact_is_answered_with_those_that_were_added_too(store):
+    published(store, 1)
+    added(store, "job-2")
+    with pytest.raises(StoreError, match="has the artifacts saved_model, tflite, onnx"):
+        store.artifact("digits", 1, "keras")

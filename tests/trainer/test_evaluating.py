@@ -39,7 +39,7 @@ def scored(published, images_body):
 
 def test_its_own_test_rows_give_the_metrics_that_training_gave(published, scored, tmp_path):
     trained, _ = published
-    rows = trained.held_out
+    rows = trained.rows.held_out
     np.savez(tmp_path / "test.npz", x=rows.features["features"], y=rows.targets["label"])
     answer = scored(tmp_path / "test.npz")
     assert answer["rows"] == len(rows)

@@ -20,8 +20,8 @@ def test_digits_are_learnt(digits_file, example, recorder, tmp_path):
     assert [epoch.epoch for epoch in observer.epochs] == list(range(1, trained.epochs_run + 1))
     assert time.monotonic() - started < 120
     assert (trained.inputs[0].name, trained.inputs[0].shape) == ("features", (None, 8, 8, 1))
-    assert len(trained.held_out) == len(trained.held_out.targets["label"])
-    assert trained.representative["features"].dtype == np.float32
+    assert len(trained.rows.held_out) == len(trained.rows.held_out.targets["label"])
+    assert trained.rows.representative["features"].dtype == np.float32
 
 
 def test_a_table_is_learnt(breast_cancer_file, example, recorder, tmp_path):
@@ -66,10 +66,10 @@ def test_two_inputs_and_two_outputs_are_trained_by_name(run, tmp_path, loss):
     trained = run(body, data_file=tmp_path / "pairs.npz")
 
     assert trained.metrics["last"]["val_sign_accuracy"] > 0.9
-    assert set(trained.held_out.features) == {"left", "right"}
+    assert set(trained.rows.held_out.features) == {"left", "right"}
     kinds = {name: found["kind"] for name, found in trained.judgement["outputs"].items()}
     assert kinds == {"total": "numbers", "sign": "classes"}
-    assert len(trained.held_out) == 100
+    assert len(trained.rows.held_out) == 100
 
 
 def test_the_callers_progress_and_points_add_up(run, images_body, recorder):
@@ -106,7 +106,7 @@ def test_the_weights_asked_for_are_exported(run, images_body, wanted):
     trained = run(images_body | {"export_weights": wanted})
     assert trained.best_epoch < trained.epochs_run
 
-    held_out = trained.held_out
+    held_out = trained.rows.held_out
     loss = trained.model.evaluate(held_out.features["features"], held_out.targets["label"], verbose=0)[0]
     which = "best" if wanted == "best" else "last"
     assert loss == pytest.approx(trained.metrics[which]["val_loss"], rel=1e-4)
@@ -141,7 +141,7 @@ def test_a_label_beyond_the_classes_is_invalid_data(run, images_body, tmp_path):
 def test_a_class_that_weighs_more_is_predicted_more(run, images_body):
     images_body["fit"] = {"epochs": 2, "class_weight": {"0": 1, "1": 50}}
     trained = run(images_body)
-    predicted = trained.model.predict(trained.held_out.features["features"], verbose=0).argmax(axis=1)
+    predicted = trained.model.predict(trained.rows.held_out.features["features"], verbose=0).argmax(axis=1)
     assert predicted.mean() > 0.5
 
 

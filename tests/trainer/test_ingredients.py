@@ -159,7 +159,7 @@ def test_an_activation_is_what_keras_computes(train: Any) -> None:
 
     names = sorted(catalog().activations)
     trained = train(numbered("activation", names))
-    rows = next(iter(trained.held_out.features.values()))
+    rows = next(iter(trained.rows.held_out.features.values()))
     for place, name in enumerate(names):
         layer = trained.model.get_layer(f"side_{place}")
         function = getattr(keras.activations, name)

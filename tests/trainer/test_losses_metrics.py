@@ -187,10 +187,10 @@ def body(kinds: dict[str, str], compiled: dict[str, Any]) -> dict[str, Any]:
 
 def answers_of(trained: Any, output: str) -> tuple[np.ndarray, np.ndarray]:
     """The validation targets of an output as Keras got them, and the trained model's answers to them."""
-    answers = trained.model(trained.held_out.features["x"])
+    answers = trained.model(trained.rows.held_out.features["x"])
     names = [info.name for info in trained.outputs]
     answer = answers[names.index(output)] if len(names) > 1 else answers
-    target = trained.held_out.targets[output]
+    target = trained.rows.held_out.targets[output]
     return target.astype("int64" if target.dtype.kind in "iu" else "float32"), np.asarray(answer)
 
 

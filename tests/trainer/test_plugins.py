@@ -110,8 +110,8 @@ def test_a_plugins_model_is_exported_and_answers_alike(name: str, run, rows: Pat
     artifacts = export(
         trained.model,
         read_entries([{"format": "tflite"}, {"format": "onnx"}]),
-        held_out=Samples(trained.held_out.features, None),
-        training=Samples(trained.representative),
+        held_out=Samples(trained.rows.held_out.features, None),
+        training=Samples(trained.rows.representative),
         out=out,
     )
     assert {artifact.name for artifact in artifacts} >= {"saved_model", "tflite", "onnx"}

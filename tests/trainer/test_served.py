@@ -34,11 +34,13 @@ def version(trained, tmp_path_factory):
         trained.model,
         ENTRIES,
         held_out=Samples(
-            trained.held_out.features, next(iter(trained.held_out.targets.values())), trained.requests
+            trained.rows.held_out.features,
+            next(iter(trained.rows.held_out.targets.values())),
+            trained.rows.requests,
         ),
-        training=Samples(trained.representative, requests=trained.representative_requests),
+        training=Samples(trained.rows.representative, requests=trained.rows.representative_requests),
         out=folder,
-        preparation=trained.preprocessing,
+        preparation=trained.rows.preprocessing,
     )
     return folder, {artifact.name: artifact for artifact in artifacts}
 
@@ -68,8 +70,8 @@ def test_all_formats_agree_and_the_saved_model_has_two_signatures(version):
 
 
 def test_the_training_frame_gets_keras_s_own_answers(trained, version):
-    expected = trained.model.predict(next(iter(trained.held_out.features.values())), verbose=0)
-    requests = {name: values[: len(expected)] for name, values in trained.requests.items()}
+    expected = trained.model.predict(next(iter(trained.rows.held_out.features.values())), verbose=0)
+    requests = {name: values[: len(expected)] for name, values in trained.rows.requests.items()}
     assert np.abs(asked(version[0], requests) - expected).max() < 1e-6
 
 
@@ -81,7 +83,7 @@ def test_rows_never_seen_are_answered_as_keras_does_on_prepared_ones(trained, ve
         "born": np.array(["2031-12-31", "1950-01-01", "1999-02-28"], object),
         "plain": np.array([0.0, 5.5, -5.5], np.float32),
     }
-    prepared = next(iter(trained.preprocessing.prepare(rows).values()))
+    prepared = next(iter(trained.rows.preprocessing.prepare(rows).values()))
     expected = trained.model.predict(prepared, verbose=0)
     assert np.isfinite(expected).all()
     assert np.abs(asked(version[0], rows) - expected).max() < 1e-6
@@ -97,4 +99,4 @@ def test_it_is_warmed_by_both_signatures_columns_among_them(trained, version):
     folder, _ = version
     requests = list(warmup.requests(folder))
     assert [each.model_spec.signature_name for each in requests] == ["serving_default"] * 2 + ["core"] * 2
-    assert set(requests[0].inputs) == set(trained.requests)
+    assert set(requests[0].inputs) == set(trained.rows.requests)

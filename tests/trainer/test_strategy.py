@@ -39,7 +39,7 @@ class Noting:
 
 trained = fit(TrainSpec.model_validate(order["spec"]), data_file=order["file"], workdir=order["workdir"],
               seed=11, observer=Noting(), devices=Devices(cpus=order["cpus"]))
-rows = trained.held_out.features[trained.inputs[0].name]
+rows = trained.rows.held_out.features[trained.inputs[0].name]
 out = order["workdir"] / "model"
 trained.model.export(str(out), verbose=False)
 import tensorflow as tf

@@ -1,0 +1,78 @@
+"""What training and a later export share: the exporter is given a model, and its steps are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.jobs import EventKind, Status
+from service.kind import Cancelled, Channel, Interrupted
+
+if TYPE_CHECKING:
+    import keras
+
+    from exporter.entries import Entry
+    from exporter.errors import ExporterError
+    from trainer.rows import ProofRows
+
+# Any: a JSON document, an artifact as manifests have it.
+Record = dict[str, Any]
+
+
+def exported(
+    model: keras.Model,
+    entries: Sequence[Entry],
+    rows: ProofRows,
+    out: Path,
+    channel: Channel,
+    *,
+    present: Mapping[str, Any] | None = None,
+    saved_model: Path | None = None,
+) -> list[Record]:
+    """Export and prove, as `exporter.export` does; the artifacts' records lack size and digest.
+
+    The store measures what it keeps and sends.
+
+    Raises:
+        Cancelled, Interrupted: the supervisor asked for it.
+        exporter.errors.ExporterError: an artifact could not be made or proven.
+    """
+    from exporter.errors import ExportStoppedError
+    from exporter.export import Samples, export
+
+    def step(phase: str, artifact: str) -> None:
+        data = {"status": Status.RUNNING.value, "phase": phase, "artifact": artifact}
+        channel.tell(EventKind.STATUS, data)
+
+    def skipped(artifact: str, error: ExporterError) -> None:
+        channel.tell(EventKind.LOG, {"message": f"{artifact} was left out: {error}"})
+
+    try:
+        artifacts = export(
+            model,
+            entries,
+            held_out=Samples(rows.held_out.features, _targets(rows), rows.requests),
+            training=Samples(rows.representative, requests=rows.representative_requests),
+            out=out,
+            preparation=rows.preprocessing,
+            present=present,
+            saved_model=saved_model,
+            on_step=step,
+            on_skip=skipped,
+            should_stop=lambda: channel.stop_asked or channel.cancel_asked,
+        )
+    except ExportStoppedError as error:
+        raise (Cancelled if channel.cancel_asked else Interrupted) from error
+    records = [artifact.to_json() for artifact in artifacts]
+    for record in records:
+        del record["size_bytes"], record["sha256"]
+    return records
+
+
+def _targets(rows: ProofRows) -> Any:  # noqa: ANN401 - one array, or arrays by output name
+    """The targets as the exporter wants them: a single one belongs to the single output, by any name."""
+    targets = rows.held_out.targets
+    if not targets:
+        return None
+    return next(iter(targets.values())) if len(targets) == 1 else targets
