@@ -21,7 +21,16 @@ SAVED_MODEL = "saved_model"
 """The format that every version is made of."""
 RESERVED_NAMES = frozenset(
     {"weights", "manifest", "samples", "spec", "tf_serving_warmup_requests"}
-    | {"architecture", "preprocessing", "curves", "csv_log", "judgement", "tensorboard"}
+    | {
+        "architecture",
+        "preprocessing",
+        "model_card",
+        "model_card_html",
+        "curves",
+        "csv_log",
+        "judgement",
+        "tensorboard",
+    }
 )
 """What else lies beside the artifacts in a version's `assets.extra`."""
 

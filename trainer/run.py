@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from trainer.fitted import Fitted
+    from trainer.profile import Anomaly
 
 _IMPLIED = CallbackSpec.model_validate(
     {
@@ -49,7 +50,8 @@ class Trained:
     `metrics` has `last` and `best` (the epochs' own, val_ included) and `test` (None without a test part).
     `rows` are those that exports are proven by; `judgement` says by output how the model does on those held
     out (`trainer.judging`). `files` are what callbacks wrote for the job's owner: a file or a folder, by the
-    artifact's name. `fitted` is what was learnt of the columns.
+    artifact's name. `fitted` is what was learnt of the columns. `parts` says how many rows each part of the
+    data has, `anomalies` what looked wrong in them.
     """
 
     model: keras.Model
@@ -64,6 +66,8 @@ class Trained:
     steps_per_execution: int
     judgement: Mapping[str, Any]
     files: Mapping[str, Path]
+    parts: Mapping[str, int]
+    anomalies: tuple[Anomaly, ...] = ()
     fitted: Fitted | None = None
 
 
@@ -329,6 +333,8 @@ class Run:
             steps_per_execution=self._pace.at(self._spec.fit.epochs - 1),
             judgement={"part": rows.part, "rows": len(rows.held_out), "outputs": judgement},
             files=dict(filter(None, (artifact(kept.module, kept.callback) for kept in self._kept))),
+            parts={name: len(part) for name, part in reversed(self._splits.by_use()) if part is not None},
+            anomalies=self._splits.anomalies,
             fitted=self._splits.fitted,
         )
 

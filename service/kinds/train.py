@@ -10,13 +10,15 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.bases import ARTIFACT, FILE, FITTED, base_folder, base_of
+from service.cards.card import markdown, page
+from service.cards.facts import facts_of
 from service.data import data_file_of, place_of
 from service.exporting import exported
 from service.jobs import EventKind, Job, JobSpec, Status
@@ -59,6 +61,8 @@ def _present(job: Job, store: Store) -> Mapping[str, Any] | None:
 
 def warm_up() -> None:
     """Import all that training and exporting need."""
+    import matplotlib.figure  # noqa: F401
+
     import exporter.export  # noqa: F401
     from trainer.warming import warm_up as warm_up_trainer
 
@@ -86,7 +90,9 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     ]
     if trained.fitted is not None:
         artifacts.append(_write_document(FITTED.stem, trained.fitted.to_json(), staging))
-    manifest = store.seal(staging, _manifest(order, trained, artifacts, staging))
+    manifest = _manifest(order, trained, artifacts, staging)
+    cards = list(_write_cards(order, trained, manifest, staging))
+    manifest = store.seal(staging, replace(manifest, artifacts=[*artifacts, *cards]))
     return {"artifacts": [artifact["name"] for artifact in manifest.artifacts]}
 
 
@@ -269,6 +275,19 @@ def _write_records(trained: Trained, staging: Path) -> Iterator[dict[str, Any]]:
         else:
             shutil.copytree(written, target)
         yield _record(name, "csv" if written.suffix == ".csv" else name, target.name)
+
+
+def _write_cards(
+    order: Order, trained: Trained, manifest: Manifest, staging: Path
+) -> Iterator[dict[str, Any]]:
+    """Say for people what the version is."""
+    facts = facts_of(order, trained, manifest)
+    for name, format_, file, text in (
+        ("model_card", "markdown", "model_card.md", markdown(facts)),
+        ("model_card_html", "html", "model_card.html", page(facts)),
+    ):
+        (staging / EXTRA / file).write_text(text, encoding="utf-8")
+        yield _record(name, format_, file)
 
 
 def _write_document(
