@@ -22,7 +22,8 @@ class Artifact:
     `path` is relative to the version's folder ("." for the SavedModel). `sha256` is the file's digest, or for
     a folder that of the lines `<sha256 of file>  <relative path>` sorted by path, as `sha256sum` writes them.
     `parity`, `latency_ms` (by rows a call) and `load_ms` are None for the weights, which nothing runs: they
-    are compared with the model's variables bit by bit.
+    are compared with the model's variables bit by bit. `signature` describes the artifact's own tensors, in
+    the form of `exporter.signatures.Signature`, where its runtime tells them.
     """
 
     name: str
@@ -37,6 +38,8 @@ class Artifact:
     parity: Parity | None
     latency_ms: Mapping[int, Latency] | None
     load_ms: float | None
+    # Any: a JSON document.
+    signature: Mapping[str, Any] | None = None
 
     # Any: a JSON document.
     def to_json(self) -> dict[str, Any]:
@@ -54,6 +57,7 @@ class Artifact:
             "parity": self.parity and self.parity.to_json(),
             "latency_ms": latency and {str(rows): asdict(figures) for rows, figures in latency.items()},
             "load_ms": self.load_ms,
+            "signature": self.signature,
         }
 
 

@@ -105,6 +105,7 @@ def _prove(request: Document) -> Document:
         "latency_ms": {str(size): asdict(latency) for size, latency in result.latency_ms.items()},
         "load_ms": result.load_ms,
         "runtime": result.runtime,
+        "signature": result.signature and result.signature.to_json(),
     }
 
 

@@ -1,8 +1,8 @@
 """From a trained Keras model to artifacts that are proven to give its answers.
 
 The SavedModel is written here, from the live model; every other format is converted from the SavedModel's
-folder in a child process. Each artifact is then loaded by its own runtime in that child, asked the held-out
-rows, and its answers are compared with the model's.
+folder, or from that of a stand-in, in a child process. Each artifact is then loaded by its own runtime in
+that child, asked the held-out rows, and its answers are compared with the model's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from exporter.artifact import Artifact, measure
 from exporter.converter import Converter
 from exporter.custom import modules_of
 from exporter.endpoint import Endpoint
-from exporter.entries import SAVED_MODEL, Entry, further, with_saved_model
+from exporter.entries import SAVED_MODEL, Entry, further, read_entries, with_saved_model
 from exporter.errors import (
     ConverterKilledError,
     ExporterError,
@@ -32,7 +32,7 @@ from exporter.errors import (
     SignatureChangedError,
     making_failed,
 )
-from exporter.format import SIGNATURE, WrittenFormat
+from exporter.format import SIGNATURE, StandInFormat, WrittenFormat
 from exporter.parity import Parity, compare
 from exporter.preparation import CORE, Preparation
 from exporter.proof import BATCH_SIZE, Latency
@@ -217,20 +217,18 @@ class _Bench:
         format_ = entry.maker
         destination = self.out / entry.path
         if isinstance(format_, WrittenFormat):
-            try:
-                return format_.write(self.endpoint, destination, entry.options)
-            # Keras, TensorFlow and a user's own layers raise whatever they like; the name is added here.
-            except Exception as error:
-                raise making_failed(entry.name, f"{type(error).__name__}: {error}") from error
+            return self._write(entry, self.endpoint, destination, name=entry.name)
+        source, differing = self._source(entry)
         request = {
             "do": "convert",
             "format": entry.format,
             "options": entry.options.model_dump(mode="json"),
-            "saved_model": str(self.saved_model),
+            "saved_model": str(source),
             "destination": str(destination),
             "representative": str(self.representative),
         }
-        return str(self.converter.ask(request, artifact=entry.name)["recipe"])
+        recipe = self.converter.ask(request, artifact=entry.name)["recipe"]
+        return ", ".join(filter(None, [recipe, differing]))
 
     def write_warmup(self) -> None:
         """Have TensorFlow Serving answer a few of the rows before its first caller."""
@@ -265,7 +263,39 @@ class _Bench:
             parity=parity,
             latency_ms={int(rows): Latency(**figures) for rows, figures in reply["latency_ms"].items()},
             load_ms=reply["load_ms"],
+            signature=reply["signature"],
         )
+
+    def _source(self, entry: Entry) -> tuple[Path, str]:
+        """Return the SavedModel to convert from, and what sets it apart from the version's own."""
+        format_ = entry.maker
+        if not isinstance(format_, StandInFormat):
+            return self.saved_model, ""
+        try:
+            stand_in = format_.stand_in(self.endpoint, entry.options)
+        except ValueError as error:
+            raise ExportFailedError(entry.name, str(error)) from error
+        if stand_in is None:
+            return self.saved_model, ""
+        # No entry's name has a dot.
+        folder = self.scratch / f"{stand_in.name}.stand-in"
+        if not folder.exists():
+            (saved_model,) = read_entries([{"format": SAVED_MODEL}])
+            try:
+                self._write(saved_model, stand_in.endpoint, folder, name=entry.name)
+            except ExporterError:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+        return folder, stand_in.recipe
+
+    def _write(self, entry: Entry, endpoint: Endpoint, destination: Path, *, name: str) -> str:
+        """Write a format from the live model; what goes wrong is told of the artifact `name`."""
+        assert isinstance(entry.maker, WrittenFormat)
+        try:
+            return entry.maker.write(endpoint, destination, entry.options)
+        # Keras, TensorFlow and a user's own layers raise whatever they like; the name is added here.
+        except Exception as error:
+            raise making_failed(name, f"{type(error).__name__}: {error}") from error
 
     def _compared(self, entry: Entry, rows: Path, **which: str) -> tuple[dict[str, Any], Parity]:
         """Ask an artifact all rows, and hold its answers against the model's.

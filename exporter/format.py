@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from exporter.endpoint import Endpoint
+    from exporter.signatures import Signature
 
     Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
     Predict: TypeAlias = Callable[[Arrays], Arrays]
@@ -60,11 +61,26 @@ class Loaded:
     """An artifact in its own runtime.
 
     `predict` takes and gives numpy arrays by the names of the signature; the first axis is the batch: of
-    `batch_size` rows where the artifact takes no other number.
+    `batch_size` rows where the artifact takes no other number. `signature` describes the artifact's own
+    tensors where its runtime tells them: their dtypes may differ from those that `predict` takes and gives.
     """
 
     predict: Predict
     batch_size: int | None = None
+    signature: Signature | None = None
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """The model in another form, to convert from where the version's own SavedModel doesn't do.
+
+    `recipe` says in a few words what is different. Entries of one export whose stand-ins have the same `name`
+    (letters, digits, hyphens) share one SavedModel.
+    """
+
+    name: str
+    endpoint: Endpoint
+    recipe: str
 
 
 class Runtime(NamedTuple):
@@ -117,6 +133,19 @@ class ConvertedFormat(Format[Options_contra], Protocol[Options_contra]):
         """Write the artifact and return the recipe.
 
         `representative` holds training rows for calibration, by input name.
+        """
+        ...
+
+
+@runtime_checkable
+class StandInFormat(ConvertedFormat[Options_contra], Protocol[Options_contra]):
+    """A converted format for which some models must be written in another form first."""
+
+    def stand_in(self, endpoint: Endpoint, options: Options_contra) -> StandIn | None:
+        """Return what to convert from, in the training process; None for the version's own SavedModel.
+
+        Raises:
+            ValueError: the model can't become this format with these options; the message says what can.
         """
         ...
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exporter.format import AnyFormat, Arrays, Loaded, Predict
+    from exporter.signatures import Signature
 
 BATCH_SIZE = 32
 """The size at which all rows are asked."""
@@ -42,6 +43,7 @@ class Run:
     latency_ms: Mapping[int, Latency]
     load_ms: float
     runtime: str
+    signature: Signature | None
 
 
 def run(format_: AnyFormat, path: Path, features: Arrays, **which: str) -> Run:
@@ -67,6 +69,7 @@ def run(format_: AnyFormat, path: Path, features: Arrays, **which: str) -> Run:
         },
         load_ms=load_ms,
         runtime=f"{format_.RUNTIME.distribution} {version(format_.RUNTIME.distribution)}",
+        signature=loaded.signature,
     )
 
 

@@ -1,19 +1,26 @@
-"""TensorFlow Lite, for phones and boards: float32, or int8 inside with float32 at the borders."""
+"""TensorFlow Lite, for phones and boards: float32, or smaller by any of its post-training quantizations."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from exporter.format import FormatOptions, Loaded, Runtime, Tolerance
+from exporter.format import FormatOptions, Loaded, Runtime, StandIn, Tolerance
 from exporter.signatures import convertible
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from exporter.endpoint import Endpoint
     from exporter.format import Arrays
+    from exporter.signatures import Signature
 
 NAME = "tflite"
 PATH = "assets.extra/{name}.tflite"
@@ -22,15 +29,37 @@ RUNTIME = Runtime("ai-edge-litert", "ai_edge_litert.interpreter")
 
 CALIBRATION_ROWS = 256
 
+Quantization: TypeAlias = Literal["float16", "dynamic", "int8", "int8_io"]
+# TensorFlow's converter, and the interpreter's details of a tensor, which carry no types.
+Converter: TypeAlias = Any
+Details: TypeAlias = Any
+
+_TOLD = MappingProxyType(
+    {
+        "float16": "float16 weights",
+        "dynamic": "int8 weights, float32 activations",
+        "int8": "int8 calibrated on {rows} rows, float32 in and out",
+        "int8_io": "int8 calibrated on {rows} rows, int8 in and out",
+    }
+)
+_CALIBRATED = frozenset({"int8", "int8_io"})
+# Largest seen on small networks: 0.035 of the range; a broken calibration is off by the range itself.
+_EIGHT_BITS = Tolerance(difference=0.1, scale="range", metric_delta=0.02)
+_TOLERANCES = MappingProxyType({None: Tolerance(difference=1e-5), "float16": Tolerance(difference=1e-2)})
+
 _REFUSED = re.compile(r"'tf\.\w+' op [\w -]+")
+_LONG_NAME_BYTES = 256
 
 
 class Options(FormatOptions):
     """What a user may choose."""
 
-    quantization: Literal["int8"] | None = Field(
+    quantization: Quantization | None = Field(
         default=None,
-        description="int8: 8-bit weights and activations, calibrated on training rows; float32 in and out.",
+        description=(
+            "float16: 16-bit weights. dynamic: 8-bit weights, float32 activations. int8: 8-bit weights and "
+            "activations, calibrated on training rows; float32 in and out. int8_io: int8 in and out too."
+        ),
     )
 
     def variant(self) -> str | None:
@@ -39,26 +68,49 @@ class Options(FormatOptions):
 
 
 def tolerance(options: Options) -> Tolerance:
-    """Hold float32 to the last digits; hold int8 to the task, or to a tenth of the output's range."""
-    if options.quantization is None:
-        return Tolerance(difference=1e-5)
-    # Largest seen on small networks: 0.035 of the range; a broken calibration is off by the range itself.
-    return Tolerance(difference=0.1, scale="range", metric_delta=0.02)
+    """Hold float32 to the last digits, float16 to its own; 8 bits to the task, or a tenth of the range."""
+    return _TOLERANCES.get(options.quantization, _EIGHT_BITS)
+
+
+def stand_in(endpoint: Endpoint, options: Options) -> StandIn | None:
+    """Have recurrent layers unrolled or, where they are too long for that, fed a batch of one row.
+
+    The converter takes no loop over a free batch, and dies of SIGSEGV where it calibrates a loop.
+
+    Raises:
+        ValueError: calibration is asked for, and the layers can't be unrolled.
+    """
+    from exporter import unrolling
+
+    lengths = unrolling.steps(endpoint.model)
+    if not lengths:
+        return None
+    obstacle = unrolling.obstacle(endpoint.model)
+    if obstacle is None:
+        return StandIn("unrolled", unrolling.unrolled(endpoint), "recurrent layers unrolled")
+    if options.quantization in _CALIBRATED:
+        raise ValueError(
+            f"{options.quantization} takes recurrent layers unrolled alone, and {obstacle}. Give the model "
+            "sequences of one length and shorter ones, or choose the quantization dynamic or float16"
+        )
+    return StandIn("one-row", unrolling.one_row(endpoint), f"batch of 1, as {obstacle}")
 
 
 def convert(saved_model: Path, destination: Path, options: Options, representative: Arrays) -> str:
-    """Convert the model's own signature; int8 is calibrated on up to 256 of the representative rows."""
+    """Convert the model's own signature; int8 is calibrated on up to 256 of the representative rows.
+
+    Raises:
+        ValueError: the converter refuses operations of the model.
+    """
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(
         str(saved_model), signature_keys=[convertible(saved_model)]
     )
-    recipe = f"tensorflow {tf.__version__} TFLiteConverter.from_saved_model"
-    if options.quantization == "int8":
-        rows = min(CALIBRATION_ROWS, *(len(array) for array in representative.values()))
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    rows = min(CALIBRATION_ROWS, *(len(array) for array in representative.values()))
+    _choose(converter, options.quantization)
+    if options.quantization in _CALIBRATED:
         converter.representative_dataset = lambda: _single_rows(representative, rows)
-        recipe += f", int8 calibrated on {rows} rows, float32 in and out"
     try:
         content = converter.convert()
     # The converter's own error type is private, and its message is a page of graph locations.
@@ -66,31 +118,129 @@ def convert(saved_model: Path, destination: Path, options: Options, representati
         if reasons := refused_operations(str(error)):
             raise ValueError(reasons) from error
         raise
-    destination.write_bytes(content)
-    return recipe
+    destination.write_bytes(shortened(content))
+    told = _TOLD.get(options.quantization or "", "").format(rows=rows)
+    return ", ".join(filter(None, [f"tensorflow {tf.__version__} TFLiteConverter.from_saved_model", told]))
 
 
 def refused_operations(message: str) -> str:
     """Pick out of the converter's message which operations it refused and why; empty when it names none."""
     reasons = "; ".join(dict.fromkeys(_REFUSED.findall(message)))
     if "TensorListReserve" in reasons:
-        reasons += ". A recurrent layer becomes TensorFlow Lite with `unroll: true` in its config"
+        reasons += (
+            ". TensorFlow Lite takes no loop over a free batch: write it with Keras's recurrent layers, "
+            "which are unrolled, or over a fixed number of steps in Python"
+        )
     return reasons
 
 
+def shortened(content: bytes) -> bytes:
+    """Cut the names of inner tensors to their first part; the model's borders are named by its signature.
+
+    A quantized tensor is called like all that were fused into it, so the names of unrolled layers grow with
+    the square of their length: 1.5 of 2.2 MB for an LSTM of 200 steps. The schema is TensorFlow Lite's
+    (tensorflow/compiler/mlir/lite/schema/schema.fbs).
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = schema.Model.GetRootAs(content)
+    graphs = [model.Subgraphs(number) for number in range(model.SubgraphsLength())]
+    names = (graph.Tensors(number).Name() for graph in graphs for number in range(graph.TensorsLength()))
+    if max((len(name or b"") for name in names), default=0) <= _LONG_NAME_BYTES:
+        return content
+    unpacked = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    for graph in unpacked.subgraphs:
+        for tensor in graph.tensors:
+            tensor.name = (tensor.name or b"").split(b";")[0]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(unpacked))
+
+
 def load(path: Path) -> Loaded:
-    """Load with LiteRT's interpreter; the signature runner resizes the batch by itself."""
+    """Load with LiteRT's interpreter; the signature runner resizes the batch by itself.
+
+    Numbers go in and come out in the model's own units where the artifact's tensors are quantized:
+    q = round(x / scale) + zero_point, x = (q - zero_point) * scale, by each tensor's scale and zero point
+    (ai.google.dev/edge/litert/models/quantization_spec).
+    """
     from ai_edge_litert.interpreter import Interpreter
 
     runner = Interpreter(model_path=str(path)).get_signature_runner()
+    inputs, outputs = runner.get_input_details(), runner.get_output_details()
 
     def predict(features: Arrays) -> Arrays:
-        outputs: Arrays = runner(**features)
-        return outputs
+        quantized = {name: _quantized(array, inputs[name]) for name, array in features.items()}
+        try:
+            answers = runner(**quantized)
+        except RuntimeError as error:
+            raise ValueError(_unfit(error)) from error
+        return {name: _dequantized(array, outputs[name]) for name, array in answers.items()}
 
-    return Loaded(predict)
+    one_row = all(details["shape_signature"][0] == 1 for details in inputs.values())
+    return Loaded(predict, batch_size=1 if one_row else None, signature=_signature(inputs, outputs))
+
+
+def _choose(converter: Converter, quantization: Quantization | None) -> None:
+    """Set what the converter calls a quantization."""
+    import tensorflow as tf
+
+    if quantization is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantization == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if quantization == "int8_io":
+        # For chips without floating point: an operation that has no 8-bit form is an error.
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.int8
+        converter.inference_output_type = tf.int8
 
 
 def _single_rows(arrays: Arrays, rows: int) -> Iterator[Arrays]:
     for row in range(rows):
         yield {name: array[row : row + 1] for name, array in arrays.items()}
+
+
+def _quantized(array: npt.NDArray[Any], details: Details) -> npt.NDArray[Any]:
+    import numpy as np
+
+    scale, zero_point = details["quantization"]
+    if not scale:
+        return array
+    limits = np.iinfo(details["dtype"])
+    steps = np.round(array / scale) + zero_point
+    quantized: npt.NDArray[Any] = steps.clip(limits.min, limits.max).astype(details["dtype"])
+    return quantized
+
+
+def _dequantized(array: npt.NDArray[Any], details: Details) -> npt.NDArray[Any]:
+    import numpy as np
+
+    scale, zero_point = details["quantization"]
+    return (array.astype(np.float32) - zero_point) * np.float32(scale) if scale else array
+
+
+def _unfit(error: RuntimeError) -> str:
+    """Say what LiteRT, whose message may be empty, refuses when it chooses kernels for a batch."""
+    said = str(error) or "it says no more"
+    return (
+        f"LiteRT does not run this artifact: {said.rstrip('.')}. Its kernels for 8 bits (XNNPACK) are known "
+        "to refuse masked recurrent layers; choose the quantization dynamic or float16 there"
+    )
+
+
+def _signature(inputs: Mapping[str, Details], outputs: Mapping[str, Details]) -> Signature:
+    import numpy as np
+
+    from exporter.signatures import Signature, TensorInfo
+
+    def tensors(details: Mapping[str, Details]) -> tuple[TensorInfo, ...]:
+        return tuple(
+            TensorInfo(
+                name,
+                "string" if each["dtype"] is np.bytes_ else np.dtype(each["dtype"]).name,
+                tuple(None if size < 0 else int(size) for size in each["shape_signature"]),
+            )
+            for name, each in sorted(details.items())
+        )
+
+    return Signature(tensors(inputs), tensors(outputs))

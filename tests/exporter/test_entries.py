@@ -36,7 +36,10 @@ def test_an_unknown_format_is_refused_with_the_valid_ones():
     [
         ({"format": "onnx", "quantization": "int8"}, "quantization\n.*Extra inputs are not permitted"),
         ({"format": "onnx", "opset": 19}, "less than or equal to 18"),
-        ({"format": "tflite", "quantization": "int4"}, "Input should be 'int8'"),
+        (
+            {"format": "tflite", "quantization": "int4"},
+            "Input should be 'float16', 'dynamic', 'int8' or 'int8_io'",
+        ),
         ({"format": "tflite", "tolerance": 0}, "greater than 0"),
         ({"format": "tflite", "tolerance": float("nan")}, "finite number"),
         ({"format": "tflite", "name": "../../up"}, "should match pattern"),
