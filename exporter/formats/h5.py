@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.format import FormatOptions, Loaded, Runtime, Tolerance
-from exporter.reloading import in_keras
-from exporter.weights import claim_room
 
 if TYPE_CHECKING:
     from exporter.endpoint import Endpoint
@@ -35,6 +33,8 @@ def write(endpoint: Endpoint, destination: Path, options: Options) -> str:  # no
     """
     import keras
 
+    from exporter.weights import claim_room
+
     if getattr(endpoint.model, "inputs", None) is None:
         raise ValueError("HDF5 holds no subclassed model; the format keras does")
     destination.parent.mkdir(parents=True, exist_ok=True)
@@ -45,4 +45,6 @@ def write(endpoint: Endpoint, destination: Path, options: Options) -> str:  # no
 
 def load(path: Path) -> Loaded:
     """Load with Keras, which runs no code out of the file."""
+    from exporter.reloading import in_keras
+
     return in_keras(path)

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from exporter.format import FormatOptions, Loaded, Runtime, Tolerance
-from exporter.reloading import in_keras
-from exporter.weights import optimizers_left_out
 
 if TYPE_CHECKING:
     import keras
@@ -42,6 +40,8 @@ def write(endpoint: Endpoint, destination: Path, options: Options) -> str:
     """Save the model whole."""
     import keras
 
+    from exporter.weights import optimizers_left_out
+
     destination.parent.mkdir(parents=True, exist_ok=True)
     if options.include_optimizer:
         endpoint.model.save(destination)
@@ -63,4 +63,6 @@ def _uncompiled(model: keras.Model) -> Iterator[None]:
 
 def load(path: Path) -> Loaded:
     """Load with Keras, which runs no code out of the file."""
+    from exporter.reloading import in_keras
+
     return in_keras(path)
