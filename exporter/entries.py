@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, cast
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model, model_validator
 
-from exporter.errors import EntriesError
-from exporter.format import AnyFormat, FormatOptions, Tolerance, formats
+from exporter.errors import EntriesError, ExportFailedError
+from exporter.format import AnyFormat, FormatOptions, Tolerance, formats, missing
 
 SAVED_MODEL = "saved_model"
 """The format that every version is made of."""
@@ -156,6 +156,19 @@ def further(entries: Sequence[Entry]) -> tuple[Entry, ...]:
         raise EntriesError("every version has its saved_model already; leave it out")
     _refuse_clashes(entries)
     return tuple(entries)
+
+
+def refuse_infeasible(entries: Sequence[Entry]) -> None:
+    """Refuse exports that can't be made here, before anything is computed for them.
+
+    Raises:
+        ExportFailedError: what an entry's format requires isn't installed; the message names it.
+    """
+    for entry in entries:
+        if lacking := missing(entry.maker):
+            raise ExportFailedError(
+                entry.name, f"the format {entry.format} can't be made here without {'; '.join(lacking)}"
+            )
 
 
 def _refuse_clashes(entries: Sequence[Entry]) -> None:

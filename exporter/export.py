@@ -22,7 +22,14 @@ from exporter.artifact import Artifact, measure
 from exporter.converter import Converter
 from exporter.custom import modules_of
 from exporter.endpoint import Endpoint
-from exporter.entries import SAVED_MODEL, Entry, further, read_entries, with_saved_model
+from exporter.entries import (
+    SAVED_MODEL,
+    Entry,
+    further,
+    read_entries,
+    refuse_infeasible,
+    with_saved_model,
+)
 from exporter.errors import (
     ConverterKilledError,
     ExporterError,
@@ -136,6 +143,7 @@ def export(
         for entry in entries:
             _raise_if(stop)
             try:
+                refuse_infeasible([entry])
                 step("exporting", entry.name)
                 recipe = bench.make(entry)
                 if entry.format == SAVED_MODEL and (changed := [*changes(present or {}, signature_of(out))]):

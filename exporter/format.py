@@ -63,11 +63,15 @@ class Loaded:
     `predict` takes and gives numpy arrays by the names of the signature; the first axis is the batch: of
     `batch_size` rows where the artifact takes no other number. `signature` describes the artifact's own
     tensors where its runtime tells them: their dtypes may differ from those that `predict` takes and gives.
+    `version` is the runtime's where that is no Python distribution. `close` ends what the runtime started: a
+    process of its own.
     """
 
     predict: Predict
     batch_size: int | None = None
     signature: Signature | None = None
+    version: str | None = None
+    close: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,10 @@ class StandIn:
 
 
 class Runtime(NamedTuple):
-    """The program that runs an artifact: its distribution states the version, its module is what loads it."""
+    """The program that runs an artifact: its module loads it, its distribution is the version's owner.
+
+    Of a distribution that isn't Python's, what is loaded states the version (`Loaded.version`).
+    """
 
     distribution: str
     module: str
@@ -150,6 +157,15 @@ class StandInFormat(ConvertedFormat[Options_contra], Protocol[Options_contra]):
         ...
 
 
+@runtime_checkable
+class DemandingFormat(Protocol):
+    """A format that needs more than Python modules, as a program of its own."""
+
+    def missing(self) -> tuple[str, ...]:
+        """Name what beyond `REQUIRES` would have to be installed here, each with how."""
+        ...
+
+
 # Any: each has options of its own.
 AnyFormat: TypeAlias = WrittenFormat[Any] | ConvertedFormat[Any]
 
@@ -177,6 +193,7 @@ def formats() -> Mapping[str, AnyFormat]:
     return MappingProxyType({module.NAME: module for module in modules})
 
 
-def missing_modules(format_: AnyFormat) -> tuple[str, ...]:
+def missing(format_: AnyFormat) -> tuple[str, ...]:
     """Name what would have to be installed here to make this format; empty when it is feasible."""
-    return tuple(module for module in format_.REQUIRES if importlib.util.find_spec(module) is None)
+    modules = tuple(module for module in format_.REQUIRES if importlib.util.find_spec(module) is None)
+    return (*modules, *(format_.missing() if isinstance(format_, DemandingFormat) else ()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -57,20 +58,22 @@ def run(format_: AnyFormat, path: Path, features: Arrays, **which: str) -> Run:
     started = time.perf_counter()
     loaded = format_.load(path, **which)
     load_ms = (time.perf_counter() - started) * 1000
-    return Run(
-        answers={
-            size: _answers(loaded.predict, features, rows, size)
-            for size, rows in _asked(_rows(features), loaded.batch_size).items()
-        },
-        latency_ms={
-            size: _latency(loaded, features, size)
-            for size in LATENCY_ROWS
-            if loaded.batch_size is None or size % loaded.batch_size == 0
-        },
-        load_ms=load_ms,
-        runtime=f"{format_.RUNTIME.distribution} {version(format_.RUNTIME.distribution)}",
-        signature=loaded.signature,
-    )
+    distribution = format_.RUNTIME.distribution
+    with closing(loaded):
+        return Run(
+            answers={
+                size: _answers(loaded.predict, features, rows, size)
+                for size, rows in _asked(_rows(features), loaded.batch_size).items()
+            },
+            latency_ms={
+                size: _latency(loaded, features, size)
+                for size in LATENCY_ROWS
+                if loaded.batch_size is None or size % loaded.batch_size == 0
+            },
+            load_ms=load_ms,
+            runtime=f"{distribution} {loaded.version or version(distribution)}",
+            signature=loaded.signature,
+        )
 
 
 def _rows(features: Arrays) -> int:

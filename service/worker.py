@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 from celery import bootsteps
 
-from exporter.format import formats
+from exporter.format import formats, missing
 from service.errors import DatabaseUnavailableError
 from service.kind import Site
 from service.leftovers import kept_after
@@ -190,7 +190,7 @@ class Worker:
     def _capabilities(self) -> dict[str, Any]:
         return {
             "slots": [slot.name for slot in self._slots],
-            "formats": sorted(formats()),
+            "formats": [name for name, format_ in formats().items() if not missing(format_)],
             "plugins": dict(self._plugins),
             "libraries": {
                 name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "onnxruntime")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exporter.entries import refuse_infeasible
 from service.answers import mark, resume
 from service.bases import read_base
 from service.data import data_file_of, place_of
@@ -50,6 +51,7 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     from trainer.reopening import reopen
 
     spec = ExportSpec.model_validate(order.spec)
+    refuse_infeasible([entry for entry in spec.export if not entry.optional])
     version = Path(order.details["version_folder"])
     channel.tell(EventKind.STATUS, {"status": Status.RUNNING.value, "phase": Phase.LOADING_DATA.value})
     model, rows = reopen(

@@ -16,6 +16,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exporter.entries import refuse_infeasible
 from service.bases import ARTIFACT, FILE, FITTED, base_folder, base_of
 from service.cards.card import markdown, page
 from service.cards.facts import facts_of
@@ -72,6 +73,7 @@ def warm_up() -> None:
 def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     """Train, export and prove in this process, and leave the sealed version in its staging folder."""
     spec = JobSpec.model_validate(order.spec)
+    refuse_infeasible([entry for entry in spec.export if not entry.optional])
     observer = _Observer(channel)
     base = base_of(order.details)
     trained = _train(spec, order, observer, base)

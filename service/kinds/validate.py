@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from exporter.entries import with_saved_model
-from exporter.format import missing_modules
+from exporter.entries import Entry, with_saved_model
+from exporter.format import missing
 from service.answers import complete, give_up, mark, resume
 from service.bases import base_folder, base_of
 from service.data import data_file_of, place_of
@@ -44,8 +44,13 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:  # noqa: ARG001 - 
         memory_bytes=room_bytes(spec.limits.memory_bytes),
         workdir=Path(order.work_folder),
     )
-    exports = [
-        {"name": entry.name, "format": entry.format, "missing": list(missing_modules(entry.maker))}
-        for entry in with_saved_model(spec.export)
+    return {**found, "exports": feasibility(spec.export)}
+
+
+def feasibility(export: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Say of each artifact whether this worker can make it, and what would have to be installed."""
+    return [
+        {"name": entry.name, "format": entry.format, "missing": lacking, "feasible": not lacking}
+        for entry in with_saved_model(export)
+        for lacking in [list(missing(entry.maker))]
     ]
-    return {**found, "exports": [{**each, "feasible": not each["missing"]} for each in exports]}

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from exporter.format import ConvertedFormat, WrittenFormat, formats, missing_modules
+from exporter.format import ConvertedFormat, WrittenFormat, formats, missing
 
 NEW_FORMAT = '''
 """Notes on a postcard."""
@@ -34,7 +34,7 @@ def run_python(code):
 
 
 def test_the_formats_are_found_by_name():
-    assert list(formats()) == ["onnx", "saved_model", "tflite"]
+    assert list(formats()) == ["h5", "keras", "onnx", "saved_model", "tflite"]
 
 
 def test_the_saved_model_is_written_and_the_others_are_converted_from_it():
@@ -43,9 +43,9 @@ def test_the_saved_model_is_written_and_the_others_are_converted_from_it():
     assert isinstance(formats()["onnx"], ConvertedFormat)
 
 
-@pytest.mark.parametrize("name", ["onnx", "saved_model", "tflite"])
+@pytest.mark.parametrize("name", formats())
 def test_every_format_is_feasible_here(name):
-    assert missing_modules(formats()[name]) == ()
+    assert missing(formats()[name]) == ()
 
 
 def test_a_new_format_is_one_new_file(tmp_path):
@@ -54,10 +54,20 @@ def test_a_new_format_is_one_new_file(tmp_path):
         f"import exporter.formats; exporter.formats.__path__.append({str(tmp_path)!r})\n"
         "from exporter.entries import read_entries\n"
         "(entry,) = read_entries([{'format': 'postcard', 'colour': True}])\n"
-        "from exporter.format import missing_modules\n"
-        "print(entry.path, entry.options, missing_modules(entry.maker))"
+        "from exporter.format import missing\n"
+        "print(entry.path, entry.options, missing(entry.maker))"
     )
     assert result.stdout == "assets.extra/postcard.txt colour=True ('no_such_module',)\n", result.stderr
+
+
+def test_a_format_may_need_more_than_python_modules(tmp_path):
+    (tmp_path / "postcard.py").write_text(NEW_FORMAT + "def missing(): return ('a stamp (post office)',)\n")
+    result = run_python(
+        f"import exporter.formats; exporter.formats.__path__.append({str(tmp_path)!r})\n"
+        "from exporter.format import formats, missing\n"
+        "print(missing(formats()['postcard']))"
+    )
+    assert result.stdout == "('no_such_module', 'a stamp (post office)')\n", result.stderr
 
 
 def test_a_module_that_breaks_the_contract_is_named(tmp_path):

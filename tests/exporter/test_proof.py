@@ -42,3 +42,24 @@ def test_an_artifact_is_asked_at_three_sizes_or_at_its_own(
     for answers in found.answers.values():
         np.testing.assert_array_equal(answers["y"], rows["x"][: len(answers["y"])] * 2)
     assert set(found.latency_ms) == {1, 64}
+
+
+def test_a_runtime_that_is_no_python_distribution_states_its_version_and_is_closed() -> None:
+    closed: list[bool] = []
+    loaded = Loaded(lambda features: features, version="7.1", close=lambda: closed.append(True))
+    format_ = SimpleNamespace(RUNTIME=Runtime("steam", "numpy"), load=lambda _path: loaded)
+    assert run(format_, Path("nowhere"), {"x": np.zeros(3)}).runtime == "steam 7.1"
+    assert closed == [True]
+
+
+def test_a_runtime_is_closed_when_it_fails() -> None:
+    closed: list[bool] = []
+
+    def predict(features: Arrays) -> Arrays:
+        raise RuntimeError("steam ran out")
+
+    loaded = Loaded(predict, version="7.1", close=lambda: closed.append(True))
+    format_ = SimpleNamespace(RUNTIME=Runtime("steam", "numpy"), load=lambda _path: loaded)
+    with pytest.raises(RuntimeError, match="steam ran out"):
+        run(format_, Path("nowhere"), {"x": np.zeros(3)})
+    assert closed == [True]
