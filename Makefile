@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 LOCKS := deploy/locks
 UV := $(BIN)/uv
 INSTALLED := $(VENV)/.installed
+TFJS := $(VENV)/tfjs
+TFJS_INSTALLED := $(TFJS)/.installed
 COMPILE := $(UV) pip compile pyproject.toml --quiet --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-package fitserve --no-emit-package fitserve-server
 
@@ -14,7 +16,7 @@ COMPILE := $(UV) pip compile pyproject.toml --quiet --python-version 3.11 --gene
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: $(INSTALLED) ## Create .venv from the lock file and install the server and the client into it.
+install: $(INSTALLED) $(TFJS_INSTALLED) ## Create .venv from the lock file and install the server and the client into it.
 
 # pip brings uv, whose hash is locked too; uv installs the rest several times faster than pip would. Compiled
 # ahead, TensorFlow imports in 3 s instead of 8 s where Python may not write .pyc files itself.
@@ -25,6 +27,14 @@ $(INSTALLED): $(LOCKS)/bootstrap.txt $(LOCKS)/dev.txt pyproject.toml client/pypr
 	VIRTUAL_ENV=$(VENV) $(UV) pip sync --quiet --compile-bytecode --require-hashes $(LOCKS)/dev.txt
 	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation --editable . --editable client
 	touch $@
+
+# TensorFlow.js lies apart: the requirements of its converter exclude our TensorFlow, and its runtime is npm's.
+$(TFJS_INSTALLED): $(INSTALLED) $(LOCKS)/tfjs.txt $(LOCKS)/tfjs/package.json $(LOCKS)/tfjs/package-lock.json
+	if ! command -v npm >/dev/null; then echo "no npm here: the format tfjs is left out"; exit; fi; \
+	rm -rf $(TFJS) && mkdir $(TFJS) && cp $(LOCKS)/tfjs/*.json $(TFJS) && \
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --require-hashes --target $(TFJS)/python \
+		-r $(LOCKS)/tfjs.txt && \
+	npm ci --prefix $(TFJS) --silent --ignore-scripts --no-audit --no-fund && touch $@
 
 demo: install ## From model.fit to a served version on the digits set, and a table of what came out.
 	$(BIN)/fitserve demo
@@ -86,6 +96,9 @@ lock: ## Resolve the lock files again (writes deploy/locks).
 	$(COMPILE) -c $(LOCKS)/dev.txt -o $(LOCKS)/api.txt
 	$(COMPILE) -c $(LOCKS)/dev.txt --extra worker --extra cloud -o $(LOCKS)/worker.txt
 	deploy/accelerators/lock.sh
+	echo tensorflowjs==4.22.0 | $(UV) pip compile - --quiet --no-deps --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links -o $(LOCKS)/tfjs.txt
+	npm install --prefix $(LOCKS)/tfjs --package-lock-only --omit-lockfile-registry-resolved --silent
 	grep -A1000 '^uv==' $(LOCKS)/dev.txt | awk 'NR==1 || /^ +--hash/ {print; next} {exit}' > $(LOCKS)/bootstrap.txt
 
 clean: ## Remove what the other targets made.

@@ -25,6 +25,9 @@ EVERY_FORMAT = [
     {"format": "onnx"},
     {"format": "keras"},
     {"format": "h5"},
+    {"format": "tfjs"},
+    {"format": "tfjs", "quantization": "float16"},
+    {"format": "tfjs", "quantization": "uint8"},
 ]
 
 

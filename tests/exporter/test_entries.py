@@ -5,7 +5,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from exporter.entries import ExportEntry, read_entries, with_saved_model
 from exporter.errors import EntriesError
-from exporter.format import Tolerance
+from exporter.format import Tolerance, formats
 
 
 def names(*entries):
@@ -27,7 +27,7 @@ def test_a_name_of_its_own_decides_where_the_artifact_lies():
 
 
 def test_an_unknown_format_is_refused_with_the_valid_ones():
-    with pytest.raises(ValidationError, match=r"'tflit'.*'onnx', 'saved_model', 'tflite'"):
+    with pytest.raises(ValidationError, match=r"'tflit'.*'onnx', 'saved_model', 'tfjs', 'tflite'"):
         read_entries([{"format": "tflit"}])
 
 
@@ -62,7 +62,7 @@ def test_a_spec_that_holds_entries_survives_json():
 
 def test_the_schema_offers_each_format_with_its_options():
     schema = TypeAdapter(ExportEntry).json_schema()
-    assert sorted(schema["discriminator"]["mapping"]) == ["onnx", "saved_model", "tflite"]
+    assert sorted(schema["discriminator"]["mapping"]) == list(formats())
     assert "opset" in schema["$defs"]["OnnxExportEntry"]["properties"]
     assert "opset" not in schema["$defs"]["TfliteExportEntry"]["properties"]
 

@@ -4,7 +4,9 @@ import json
 import os
 import resource
 import signal
+import threading
 import time
+from contextlib import closing
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,7 +25,8 @@ from exporter.export import Samples, export
 from exporter.format import formats
 from exporter.signatures import TensorInfo, signature_of
 
-RUN = ["saved_model", "tflite", "tflite-int8", "onnx", "keras", "h5"]
+TFJS = ["tfjs", "tfjs-float16", "tfjs-uint8"]
+RUN = ["saved_model", "tflite", "tflite-int8", "onnx", "keras", "h5", *TFJS]
 
 
 def kill_converters(how):
@@ -34,6 +37,23 @@ def kill_converters(how):
         while child.status() != psutil.STATUS_ZOMBIE:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+
+def kill_node():
+    """Kill the process in which TensorFlow.js runs, as soon as there is one."""
+    deadline = time.monotonic() + 30
+    while not (found := [child for child in every_child() if child.name() == "node"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    found[0].kill()
+
+
+def every_child():
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child.is_running() and child.status() != psutil.STATUS_ZOMBIE
+    ]
 
 
 def converter_children():
@@ -58,7 +78,7 @@ def test_each_step_is_announced_before_it_begins(exported):
     assert exported.steps == [*proven, ("exporting", "weights")]
 
 
-@pytest.mark.parametrize("name", ["saved_model", "tflite", "onnx", "keras", "h5"])
+@pytest.mark.parametrize("name", ["saved_model", "tflite", "onnx", "keras", "h5", "tfjs"])
 def test_a_float_artifact_answers_like_the_model_to_the_last_digits(exported, name):
     parity = exported.artifacts[name].parity
     assert parity.agrees
@@ -69,8 +89,9 @@ def test_a_float_artifact_answers_like_the_model_to_the_last_digits(exported, na
     )
 
 
-def test_an_int8_artifact_keeps_the_task_metric(exported):
-    parity = exported.artifacts["tflite-int8"].parity
+@pytest.mark.parametrize("name", ["tflite-int8", "tfjs-uint8"])
+def test_an_artifact_of_8_bits_keeps_the_task_metric(exported, name):
+    parity = exported.artifacts[name].parity
     assert parity.agrees
     assert parity.max_abs_diff > 0
     rows = len(next(iter(exported.trained.held_out.features.values())))
@@ -78,6 +99,30 @@ def test_an_int8_artifact_keeps_the_task_metric(exported):
     scored = [output.metric for output in parity.outputs.values() if output.metric]
     assert scored
     assert all(metric.delta <= max(0.02, 1 / rows) for metric in scored)
+
+
+def test_an_artifact_of_16_bits_differs_in_the_third_digit(exported):
+    # At most 1.1e-3 was seen, where answers go up to 10.
+    assert 0 < exported.artifacts["tfjs-float16"].parity.max_abs_diff < 5e-3
+
+
+def test_quantized_weights_are_smaller(exported):
+    sizes = [
+        sum(file.stat().st_size for file in (exported.out / exported.artifacts[name].path).glob("*.bin"))
+        for name in TFJS
+    ]
+    assert sizes[0] > sizes[1] > sizes[2] > 0
+
+
+def test_a_tensorflow_js_artifact_is_a_folder_of_a_model_and_its_weights(exported):
+    folder = exported.out / exported.artifacts["tfjs-uint8"].path
+    assert folder == exported.out / "assets.extra" / "tfjs-uint8"
+    assert sorted(file.name for file in folder.iterdir()) == ["group1-shard1of1.bin", "model.json"]
+
+
+def test_neither_converter_nor_node_outlives_a_proof(exported):
+    assert exported.artifacts["tfjs"].parity.agrees
+    assert [child.name() for child in every_child()] == []
 
 
 def test_every_held_out_row_is_asked_at_three_batch_sizes_and_training_rows_where_they_are_few(exported):
@@ -99,7 +144,9 @@ def test_an_artifact_states_its_runtime_and_how_quick_it_is(exported):
         "onnx": "onnxruntime",
         "keras": "keras",
         "h5": "keras",
+        **dict.fromkeys(TFJS, "@tensorflow/tfjs-core"),
     }
+    assert exported.artifacts["tfjs"].runtime.startswith("@tensorflow/tfjs-core 4.22.0 on node ")
     for name in RUN:
         latency = exported.artifacts[name].latency_ms
         assert sorted(latency) == [1, 64]
@@ -110,7 +157,8 @@ def test_every_format_loads_again_and_takes_a_batch_size_that_was_never_tried(ex
     features = {name: array[:5] for name, array in exported.trained.held_out.features.items()}
     for name in RUN:
         artifact = exported.artifacts[name]
-        answers = formats()[artifact.format].load(exported.out / artifact.path).predict(features)
+        with closing(formats()[artifact.format].load(exported.out / artifact.path)) as loaded:
+            answers = loaded.predict(features)
         assert {len(answer) for answer in answers.values()} == {5}
 
 
@@ -143,15 +191,19 @@ def troubled(classifier, tmp_path_factory):
         {"format": "onnx", "name": "onnx-off", "optional": True},
         {"format": "tflite", "name": "tflite-off", "optional": True},
         {"format": "tflite", "name": "tflite-loose", "tolerance": 0.02},
+        {"format": "tfjs", "name": "node-killed", "optional": True},
         {"format": "tflite", "name": "crashing", "quantization": "int8", "optional": True},
         {"format": "onnx"},
     ]
     skipped = {}
+    killer = threading.Thread(target=kill_node)
 
     def trouble(phase, name):
         if phase == "verifying" and name.endswith(("-off", "-loose")):
             suffix = name.split("-")[0]
             add_to_last_bias(classifier.model, out / "assets.extra" / f"{name}.{suffix}", [0.05, 0, 0])
+        if (phase, name) == ("verifying", "node-killed"):
+            killer.start()
         if (phase, name) == ("exporting", "crashing"):
             kill_converters(signal.SIGSEGV)
 
@@ -164,6 +216,7 @@ def troubled(classifier, tmp_path_factory):
         on_step=trouble,
         on_skip=skipped.__setitem__,
     )
+    killer.join()
     return SimpleNamespace(
         artifacts={artifact.name: artifact for artifact in artifacts}, skipped=skipped, out=out
     )
@@ -195,17 +248,30 @@ def test_a_converter_that_crashes_fails_its_own_export_alone(troubled):
     assert troubled.artifacts["onnx"].parity.max_abs_diff < 1e-6
 
 
+def test_a_runtime_that_was_killed_in_the_midst_of_a_proof_fails_its_own_export_alone(troubled):
+    error = troubled.skipped["node-killed"]
+    assert isinstance(error, ExportFailedError)
+    assert error.code == "export_failed"
+    assert "prove tfjs: RuntimeError: Command 'node' died with <Signals.SIGKILL: 9>" in str(error)
+
+
 def test_what_is_optional_and_failed_is_left_out_of_the_version(troubled):
     assert list(troubled.artifacts) == ["saved_model", "tflite-loose", "onnx", "weights"]
     assert sorted(file.name for file in (troubled.out / "assets.extra").iterdir()) == [
         "model.weights.h5",
         "onnx.onnx",
+        "tf_serving_warmup_requests",
         "tflite-loose.tflite",
     ]
 
 
 def test_no_converter_outlives_its_export(troubled):
     assert converter_children() == []
+
+
+def test_no_node_outlives_its_export(troubled):
+    assert "node-killed" in troubled.skipped
+    assert [child for child in every_child() if child.name() == "node"] == []
 
 
 def test_an_input_without_a_name_is_called_like_its_data_and_an_output_as_keras_exports_it(troubled):

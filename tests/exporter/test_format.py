@@ -34,12 +34,13 @@ def run_python(code):
 
 
 def test_the_formats_are_found_by_name():
-    assert list(formats()) == ["h5", "keras", "onnx", "saved_model", "tflite"]
+    assert list(formats()) == ["h5", "keras", "onnx", "saved_model", "tfjs", "tflite"]
 
 
 def test_the_saved_model_is_written_and_the_others_are_converted_from_it():
     assert isinstance(formats()["saved_model"], WrittenFormat)
     assert isinstance(formats()["tflite"], ConvertedFormat)
+    assert isinstance(formats()["tfjs"], ConvertedFormat)
     assert isinstance(formats()["onnx"], ConvertedFormat)
 
 

@@ -15,7 +15,7 @@ from serving import warmup
 from tests.trainer.test_loading import body_of, people
 
 __all__ = ["people"]
-ENTRIES = [TypeAdapter(ExportEntry).validate_python({"format": name}) for name in ("tflite", "onnx")]
+ENTRIES = [TypeAdapter(ExportEntry).validate_python({"format": name}) for name in ("tflite", "onnx", "tfjs")]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def asked(folder, columns):
 
 def test_all_formats_agree_and_the_saved_model_has_two_signatures(version):
     folder, artifacts = version
-    assert {"saved_model", "tflite", "onnx"} <= artifacts.keys()
+    assert {"saved_model", "tflite", "onnx", "tfjs"} <= artifacts.keys()
     signatures = signature_of(folder)
     inputs = {each.name: (each.dtype, each.shape) for each in signatures["serving_default"].inputs}
     assert inputs == {
@@ -67,6 +67,17 @@ def test_all_formats_agree_and_the_saved_model_has_two_signatures(version):
     assert core.dtype == "float32"
     assert artifacts["tflite"].parity.agrees
     assert artifacts["onnx"].parity.agrees
+    assert artifacts["tfjs"].parity.agrees
+
+
+def test_a_format_made_of_the_core_holds_no_table_of_the_columns(version):
+    folder, artifacts = version
+    tfjs = folder / artifacts["tfjs"].path
+    assert sorted(file.name for file in tfjs.iterdir()) == ["group1-shard1of1.bin", "model.json"]
+    model = json.loads((tfjs / "model.json").read_text())
+    (core,) = signature_of(folder)["core"].inputs
+    assert set(model["signature"]["inputs"]) == {core.name}
+    assert "modelInitializer" not in model
 
 
 def test_the_training_frame_gets_keras_s_own_answers(trained, version):
