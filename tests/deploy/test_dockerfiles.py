@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tomllib
 
 import pytest
 
+from exporter.tfjs import CONVERTER, FOLDER
 from tests.deploy.conftest import ROOT
 
 DOCKERFILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
@@ -21,6 +23,10 @@ def _instructions(file) -> list[tuple[str, str]]:
 
 def _last(file, instruction) -> str:
     return [rest for name, rest in _instructions(file) if name == instruction][-1]
+
+
+def _last_of(instructions, text) -> str:
+    return [rest for name, rest in instructions if name == "RUN" and text in rest][-1]
 
 
 def _locked(file) -> dict[str, str]:
@@ -39,7 +45,9 @@ class TestDockerfile:
         bases = [rest.split(" AS ") for name, rest in _instructions(file) if name == "FROM"]
         stages = {names[1] for names in bases if len(names) == 2}
 
-        assert {names[0] for names in bases} - stages == {"python:3.11-slim-bookworm"}
+        # The worker runs TensorFlow.js.
+        others = {"node:20-bookworm-slim"} if file.name == "worker.Dockerfile" else set()
+        assert {names[0] for names in bases} - stages == {"python:3.11-slim-bookworm"} | others
 
     def test_whatever_is_installed_is_checked_by_hash_or_is_our_own(self, file):
         commands = [rest for name, rest in _instructions(file) if name == "RUN"]
@@ -78,6 +86,16 @@ def test_the_api_image_has_no_tensorflow():
 
     assert "deploy/locks/api.txt" in text
     assert not [name for name in _locked(ROOT / "deploy/locks/api.txt") if re.match("tensorflow|keras", name)]
+
+
+def test_the_worker_image_has_tensorflow_js_where_the_format_looks_for_it():
+    instructions = _instructions(ROOT / "deploy/worker.Dockerfile")
+    (environment,) = re.findall(r"ENV VIRTUAL_ENV=(\S+)", (ROOT / "deploy/worker.Dockerfile").read_text())
+    folder = f"{environment}/{FOLDER.relative_to(sys.prefix)}"
+
+    assert ("COPY", f"deploy/locks/tfjs {folder}") in instructions
+    assert f"--require-hashes --target {folder}/{CONVERTER.name} " in _last_of(instructions, "tfjs.txt")
+    assert ("COPY", f"--from=node {folder} {folder}") in instructions
 
 
 def test_the_serving_user_may_read_what_the_worker_writes(compose):
