@@ -27,8 +27,8 @@ class Options(FormatOptions):
 
     quantization: Literal["float16", "uint8"] | None = Field(
         default=None,
-        description="How weights are stored: float16 halves the files, uint8 makes a quarter of them. "
-        "They are float32 again once loaded.",
+        description="How kernels and embeddings are stored: float16 halves their bytes, uint8 makes a "
+        "quarter of them. They are float32 again once loaded.",
     )
 
     def variant(self) -> str | None:

@@ -23,8 +23,8 @@ _NOT_NEEDED = ("tensorflow_decision_forests", "tensorflow_hub")
 def convert(saved_model: Path, destination: Path, signature_name: str, quantization: str | None) -> str:
     """Convert one signature, its names kept, and return the converter's version.
 
-    `quantization` is the dtype that float32 weights are stored in, `float16` or `uint8`; they are float32
-    again once loaded. Loops stay loops (`control_flow_v2`), so a recurrent layer takes any batch size.
+    `quantization` is the dtype that kernels and embeddings are stored in, `float16` or `uint8`; they are
+    float32 again once loaded. Loops stay loops (`control_flow_v2`), so a recurrent layer takes any batch.
 
     Raises:
         ValueError: TensorFlow.js lacks an operation of the model, which the message names; or the signature
@@ -40,14 +40,12 @@ def convert(saved_model: Path, destination: Path, signature_name: str, quantizat
     with tempfile.TemporaryDirectory(prefix="fitserve-tfjs-") as scratch:
         source = _alone(saved_model, signature_name, Path(scratch) / "alone")
         source = _without_erfc(source, Path(scratch) / "without_erfc")
-        converter.convert_tf_saved_model(
-            str(source),
-            str(destination),
-            signature_def=signature_name,
-            saved_model_tags="serve",
-            quantization_dtype_map=quantization and {quantization: True},
-            control_flow_v2=True,
-        )
+        arguments = {"signature_def": signature_name, "saved_model_tags": "serve", "control_flow_v2": True}
+        if quantization is not None:
+            plain = Path(scratch) / "plain"
+            converter.convert_tf_saved_model(str(source), str(plain), **arguments)
+            arguments["quantization_dtype_map"] = {quantization: _matrices(plain / "model.json")}
+        converter.convert_tf_saved_model(str(source), str(destination), **arguments)
         _restore_names(destination / "model.json", source, signature_name)
     return str(importlib.import_module("tensorflowjs.version").version)
 
@@ -79,6 +77,17 @@ def _alone(saved_model: Path, signature_name: str, destination: Path) -> Path:
     alone.kept = signature.variables
     tf.saved_model.save(alone, str(destination), signatures={signature_name: signature})
     return destination
+
+
+def _matrices(model_json: Path) -> list[str]:
+    """Name the weights with more than one dimension beyond 1: nearly all bytes.
+
+    Means, variances and biases stay whole: where columns differ in scale, they are beyond float16, or 8 bits
+    over the range of all of them leave nothing of the small ones.
+    """
+    groups = json.loads(model_json.read_text())["weightsManifest"]
+    weights = [weight for group in groups for weight in group["weights"]]
+    return [each["name"] for each in weights if sum(size > 1 for size in each["shape"]) > 1]
 
 
 def _restore_names(model_json: Path, saved_model: Path, signature_name: str) -> None:

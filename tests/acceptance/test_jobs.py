@@ -136,12 +136,16 @@ def test_artifacts_are_added_to_a_version_that_stays_as_it_is(
     client: Client, stack: RunningStack, tabular, tmp_path: Path
 ) -> None:
     before = client.version("breast-cancer", 1).raw["artifacts"]
-    wanted = [{"format": "keras"}, {"format": "onnx", "name": "onnx-old", "opset": 15}]
+    wanted = [
+        {"format": "keras"},
+        {"format": "onnx", "name": "onnx-old", "opset": 15},
+        {"format": "tfjs", "quantization": "uint8"},
+    ]
     job = client.wait(client.export("breast-cancer", 1, wanted).id, timeout_s=120)
     assert job.status == "succeeded", job.error
     added = client.version("breast-cancer", 1).raw["artifacts"]
     assert added[: len(before)] == before
-    assert [each["name"] for each in added[len(before) :]] == ["keras", "onnx-old"]
+    assert [each["name"] for each in added[len(before) :]] == ["keras", "onnx-old", "tfjs-uint8"]
     for artifact in added[len(before) :]:
         assert artifact["parity"]["agrees"] is True
         assert artifact["job_id"] == job.id

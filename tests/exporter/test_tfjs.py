@@ -40,17 +40,17 @@ def wait_until(condition, timeout_s=20):
         time.sleep(0.01)
 
 
-def converted(model, rows: Arrays, folder: Path) -> tuple[Arrays, Path]:
+def converted(model, rows: Arrays, folder: Path, **options: str) -> tuple[Arrays, Path]:
     """The model's own answers, and the folder that it was converted into."""
     endpoint = Endpoint.of(model, rows)
     saved_model.write(endpoint, folder / "1", saved_model.Options())
-    tfjs.convert(folder / "1", folder / "tfjs", tfjs.Options(), {})
+    tfjs.convert(folder / "1", folder / "tfjs", tfjs.Options.model_validate(options), {})
     return endpoint.predict(endpoint.bind(rows), 32), folder / "tfjs"
 
 
-def differences(model, rows: Arrays, folder: Path) -> dict[str, float]:
+def differences(model, rows: Arrays, folder: Path, **options: str) -> dict[str, float]:
     """The largest difference by output."""
-    expected, path = converted(model, rows, folder)
+    expected, path = converted(model, rows, folder, **options)
     session = Session(path)
     answers = session.predict(rows)
     session.close()
@@ -77,6 +77,29 @@ def test_inputs_and_outputs_of_one_shape_keep_their_names(tmp_path: Path) -> Non
         "inputs": {"first", "second"},
         "outputs": {"zebra", "ape"},
     }
+
+
+@pytest.mark.parametrize(("quantization", "allowed"), [("float16", 1e-3), ("uint8", 2e-2)])
+def test_means_and_biases_of_different_scales_are_not_quantized(
+    quantization: str, allowed: float, tmp_path: Path
+) -> None:
+    """float16 ends at 65504, and 8 bits over the range of all columns leave nothing of the small ones."""
+    import keras
+
+    keras.utils.set_random_seed(4)
+    scales = np.array([1e-3, 1, 1e3, 1e6], np.float32)
+    rows = {"x": np.random.default_rng(4).normal(1, size=(50, 4)).astype(np.float32) * scales}
+    normalization = keras.layers.Normalization()
+    normalization.adapt(rows["x"])
+    layers = [normalization, keras.layers.Dense(8, activation="relu"), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((4,), name="x"), *layers])
+
+    found = differences(model, rows, tmp_path, quantization=quantization)
+
+    # 2.5e-4 and 6.4e-3 were seen; with everything quantized, an overflow and 1.2.
+    assert found["output_0"] < allowed
+    weights = json.loads((tmp_path / "tfjs" / "model.json").read_text())["weightsManifest"][0]["weights"]
+    assert {(*weight["shape"],) for weight in weights if "quantization" in weight} == {(4, 8)}
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
