@@ -11,7 +11,7 @@ TFJS_INSTALLED := $(TFJS)/.installed
 COMPILE := $(UV) pip compile pyproject.toml --quiet --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-package fitserve --no-emit-package fitserve-server
 
-.PHONY: install demo up test test-full faults resume topics mutants check format catalog protos lock clean help
+.PHONY: install demo up test test-full faults resume topics formats mutants check format catalog protos lock clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -66,6 +66,9 @@ resume: install ## Kill training everywhere: weights and curves equal the undist
 
 topics: install ## Train every example through a running stack, and write docs/topics.md from what came out.
 	$(BIN)/python -m tests.topics
+
+formats: install ## Export every architecture to every format, and write docs/formats.md from what came out.
+	$(BIN)/python -m tests.formats
 
 mutants: install ## Take out each guard in turn, and name the test that misses it.
 	$(BIN)/python -m tests.mutants
