@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import Field
 
+from exporter.flatbuffer import mended
 from exporter.format import FormatOptions, Loaded, Runtime, StandIn, Tolerance
 from exporter.signatures import convertible
 
@@ -48,7 +49,6 @@ _EIGHT_BITS = Tolerance(difference=0.1, scale="range", metric_delta=0.02)
 _TOLERANCES = MappingProxyType({None: Tolerance(difference=1e-5), "float16": Tolerance(difference=1e-2)})
 
 _REFUSED = re.compile(r"'tf\.\w+' op [\w -]+")
-_LONG_NAME_BYTES = 256
 
 
 class Options(FormatOptions):
@@ -118,7 +118,7 @@ def convert(saved_model: Path, destination: Path, options: Options, representati
         if reasons := refused_operations(str(error)):
             raise ValueError(reasons) from error
         raise
-    destination.write_bytes(shortened(content))
+    destination.write_bytes(mended(content))
     told = _TOLD.get(options.quantization or "", "").format(rows=rows)
     return ", ".join(filter(None, [f"tensorflow {tf.__version__} TFLiteConverter.from_saved_model", told]))
 
@@ -132,28 +132,6 @@ def refused_operations(message: str) -> str:
             "which are unrolled, or over a fixed number of steps in Python"
         )
     return reasons
-
-
-def shortened(content: bytes) -> bytes:
-    """Cut the names of inner tensors to their first part; the model's borders are named by its signature.
-
-    A quantized tensor is called like all that were fused into it, so the names of unrolled layers grow with
-    the square of their length: 1.5 of 2.2 MB for an LSTM of 200 steps. The schema is TensorFlow Lite's
-    (tensorflow/compiler/mlir/lite/schema/schema.fbs).
-    """
-    from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model = schema.Model.GetRootAs(content)
-    graphs = [model.Subgraphs(number) for number in range(model.SubgraphsLength())]
-    names = (graph.Tensors(number).Name() for graph in graphs for number in range(graph.TensorsLength()))
-    if max((len(name or b"") for name in names), default=0) <= _LONG_NAME_BYTES:
-        return content
-    unpacked = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    for graph in unpacked.subgraphs:
-        for tensor in graph.tensors:
-            tensor.name = (tensor.name or b"").split(b";")[0]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(unpacked))
 
 
 def load(path: Path) -> Loaded:
@@ -170,11 +148,7 @@ def load(path: Path) -> Loaded:
 
     def predict(features: Arrays) -> Arrays:
         quantized = {name: _quantized(array, inputs[name]) for name, array in features.items()}
-        try:
-            answers = runner(**quantized)
-        except RuntimeError as error:
-            raise ValueError(_unfit(error)) from error
-        return {name: _dequantized(array, outputs[name]) for name, array in answers.items()}
+        return {name: _dequantized(array, outputs[name]) for name, array in runner(**quantized).items()}
 
     one_row = all(details["shape_signature"][0] == 1 for details in inputs.values())
     return Loaded(predict, batch_size=1 if one_row else None, signature=_signature(inputs, outputs))
@@ -217,15 +191,6 @@ def _dequantized(array: npt.NDArray[Any], details: Details) -> npt.NDArray[Any]:
 
     scale, zero_point = details["quantization"]
     return (array.astype(np.float32) - zero_point) * np.float32(scale) if scale else array
-
-
-def _unfit(error: RuntimeError) -> str:
-    """Say what LiteRT, whose message may be empty, refuses when it chooses kernels for a batch."""
-    said = str(error) or "it says no more"
-    return (
-        f"LiteRT does not run this artifact: {said.rstrip('.')}. Its kernels for 8 bits (XNNPACK) are known "
-        "to refuse masked recurrent layers; choose the quantization dynamic or float16 there"
-    )
 
 
 def _signature(inputs: Mapping[str, Details], outputs: Mapping[str, Details]) -> Signature:

@@ -8,6 +8,7 @@ import pytest
 from exporter.endpoint import Endpoint
 from exporter.entries import read_entries
 from exporter.export import Samples, export
+from exporter.flatbuffer import mended
 from exporter.formats import saved_model, tflite
 from exporter.parity import compare
 
@@ -128,6 +129,12 @@ def test_values_beyond_those_calibrated_end_at_the_last_step(lite):
     (details,) = [{"quantization": (0.5, 3), "dtype": np.int8}]
     answered = tflite._quantized(np.array([-1e9, -0.5, 0, 0.26, 1e9], np.float32), details)
     assert answered.tolist() == [-128, 2, 3, 4, 127]
+
+
+def test_a_file_in_which_nothing_is_to_be_mended_stays_as_it_is(lite):
+    for artifact in lite.values():
+        content = artifact.file.read_bytes()
+        assert mended(content) is content
 
 
 def test_the_signature_lists_the_names_in_the_file_itself(lite):

@@ -203,26 +203,25 @@ def test_a_subclassed_network_is_unrolled_too(tmp_path):
 
 
 @pytest.mark.full
-def test_masked_sequences_are_read_as_far_as_they_go(tmp_path):
-    def build(layers):
-        return [layers.Embedding(10, 4, mask_zero=True), layers.Bidirectional(layers.LSTM(5))]
-
-    artifacts = converted(trained(build, features=tokens), tmp_path, ONE_ROW)
-    assert all(artifact.parity.agrees for artifact in artifacts.values())
+@pytest.mark.parametrize("layer", ["LSTM", "GRU", "SimpleRNN"])
+def test_sequences_padded_with_zeros_are_read_as_far_as_they_go(tmp_path, layer):
+    padded = trained(lambda layers: [layers.Masking(), getattr(layers, layer)(5)], features=masked)
+    artifacts = converted(padded, tmp_path)
+    assert [artifact.parity.explain() for artifact in artifacts.values()] == [""] * len(artifacts)
     assert artifacts[None].parity.max_abs_diff < 2e-6
+    # Up to 0.043 was seen.
+    assert artifacts["int8"].parity.max_abs_diff < 0.1
 
 
 @pytest.mark.full
-def test_8_bits_that_the_runtime_does_not_take_are_refused_with_another_choice(tmp_path):
+def test_masked_words_are_read_unless_their_numbers_are_quantized(tmp_path):
     def build(layers):
-        return [layers.Masking(), layers.LSTM(5)]
+        return [layers.Embedding(10, 4, mask_zero=True), layers.Bidirectional(layers.LSTM(5))]
 
-    padded = trained(build, features=masked)
-    with pytest.raises(
-        ValueError, match=r"LiteRT does not run this artifact: .*choose the quantization dynamic"
-    ):
-        converted(padded, tmp_path, ["int8"])
-    assert all(artifact.parity.agrees for artifact in converted(padded, tmp_path, ONE_ROW).values())
+    artifacts = converted(trained(build, features=tokens), tmp_path)
+    agreeing = [quantization for quantization, artifact in artifacts.items() if artifact.parity.agrees]
+    # This input is float32, so int8_io makes steps of the words' numbers: off by 0.7.
+    assert agreeing == [None, "float16", "dynamic", "int8"]
 
 
 @pytest.mark.full
