@@ -22,9 +22,10 @@ HEAD = f"""\
 # Formats
 
 Architectures by formats: each model is trained, exported, loaded by the format's own runtime in another
-process, and asked the rows that training didn't see. A cell says how it answered: in 32 and 16 bits the largest
-difference from the Keras model in any number, in 8 bits the accuracy that was lost (negative: gained). `weights`
-(`.weights.h5`) is in every version and compared bit by bit. Options and tolerances are in the
+process, and asked the rows that training didn't see. A cell says how it answered: in 32 and 16 bits the
+largest difference from the Keras model in any number, in 8 bits the accuracy that was lost (negative:
+gained).
+`weights` (`.weights.h5`) is in every version and compared bit by bit. Options and tolerances are in the
 [job spec](job-spec.md#export).
 
 """

@@ -80,7 +80,7 @@ def check(artifact: Artifact) -> None:
     outputs = artifact.parity.outputs.values()
     metrics = [output.metric for output in outputs if output.metric is not None]
     assert metrics
-    assert all(metric.model >= 0.8 for metric in metrics), "a model that has learnt nothing proves nothing"
+    assert all(metric.model >= 0.7 for metric in metrics), "a model that has learnt nothing proves nothing"
     if artifact.name in FLOAT32:
         assert artifact.parity.max_abs_diff <= 1e-5
     elif artifact.name in FLOAT16:

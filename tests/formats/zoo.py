@@ -54,9 +54,11 @@ def _tokens(images: np.ndarray) -> np.ndarray:
 def _trained(
     model: keras.Model, features: np.ndarray | Mapping[str, np.ndarray], *, epochs: int, name: str = "pixels"
 ) -> Specimen:
+    import keras
+
     numbers = digits()[1]
-    model.compile("adam", "sparse_categorical_crossentropy")
-    model.fit(features[:TRAINING_ROWS], numbers[:TRAINING_ROWS], epochs=epochs, batch_size=32, verbose=0)
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model.fit(features[:TRAINING_ROWS], numbers[:TRAINING_ROWS], epochs=epochs, batch_size=64, verbose=0)
     return Specimen(
         model,
         Samples({name: features[TRAINING_ROWS:]}, numbers[TRAINING_ROWS:]),
@@ -72,7 +74,7 @@ def sequential_mlp(_: Path) -> Specimen:
     model = keras.Sequential(
         [keras.Input((64,)), layers.Dense(32, activation="relu"), layers.Dense(10, activation="softmax")]
     )
-    return _trained(model, digits()[0].reshape(-1, 64), epochs=10)
+    return _trained(model, digits()[0].reshape(-1, 64), epochs=6)
 
 
 def functional_mlp(_: Path) -> Specimen:
@@ -82,14 +84,14 @@ def functional_mlp(_: Path) -> Specimen:
     pixels = keras.Input((64,), name="pixels")
     hidden = keras.layers.Dropout(0.1)(keras.layers.Dense(32, activation="relu")(pixels))
     model = keras.Model(pixels, keras.layers.Dense(10, activation="softmax", name="digit")(hidden))
-    return _trained(model, digits()[0].reshape(-1, 64), epochs=10)
+    return _trained(model, digits()[0].reshape(-1, 64), epochs=6)
 
 
 def subclassed_mlp(_: Path) -> Specimen:
     """Subclassed, dense."""
     from tests.formats.subclassed import Subclassed
 
-    return _trained(Subclassed(32, 10), digits()[0].reshape(-1, 64), epochs=10)
+    return _trained(Subclassed(32, 10), digits()[0].reshape(-1, 64), epochs=6)
 
 
 def cnn(_: Path) -> Specimen:
@@ -110,7 +112,7 @@ def cnn(_: Path) -> Specimen:
             layers.Dense(10, activation="softmax"),
         ]
     )
-    return _trained(model, digits()[0][..., np.newaxis], epochs=12, name="image")
+    return _trained(model, digits()[0][..., np.newaxis], epochs=6, name="image")
 
 
 def embedding_lstm(_: Path) -> Specimen:
@@ -126,7 +128,7 @@ def embedding_lstm(_: Path) -> Specimen:
             layers.Dense(10, activation="softmax"),
         ]
     )
-    return _trained(model, _tokens(digits()[0]), epochs=15, name="tokens")
+    return _trained(model, _tokens(digits()[0]), epochs=10, name="tokens")
 
 
 def embedding_gru(_: Path) -> Specimen:
@@ -142,7 +144,7 @@ def embedding_gru(_: Path) -> Specimen:
             layers.Dense(10, activation="softmax"),
         ]
     )
-    return _trained(model, _tokens(digits()[0]), epochs=15, name="tokens")
+    return _trained(model, _tokens(digits()[0]), epochs=10, name="tokens")
 
 
 def bidirectional_lstm(_: Path) -> Specimen:
