@@ -95,7 +95,7 @@ def _prove(request: Document) -> Document:
     import_modules(request.get("modules", ()))
     which = {"signature_name": request["signature"]} if "signature" in request else {}
     format_, rows = formats()[request["format"]], read_arrays(Path(request["features"]))
-    result = run(format_, Path(request["path"]), rows, **which)
+    result = run(format_, Path(request["path"]), rows, timed=request.get("timed", True), **which)
     folder = Path(request["answers"])
     folder.mkdir(parents=True, exist_ok=True)
     for size, answers in result.answers.items():

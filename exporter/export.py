@@ -97,6 +97,7 @@ def export(
     preparation: Preparation | None = None,
     present: Mapping[str, Any] | None = None,
     saved_model: Path | None = None,
+    timed: bool = True,
     on_step: OnStep | None = None,
     on_skip: OnSkip | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -110,6 +111,7 @@ def export(
 
     `present` are the signatures that must stay as they are, as a version's manifest has them. With
     `saved_model`, the folder of a version of this model, only the entries are made, out of that one.
+    Unless it is `timed`, no artifact's latency is measured.
 
     Raises:
         EntriesError: the entries contradict each other.
@@ -136,6 +138,7 @@ def export(
             training,
             preparation=preparation,
             saved_model=saved_model or out,
+            timed=timed,
             out=out,
             scratch=Path(scratch),
             converter=converter,
@@ -180,6 +183,7 @@ class _Bench:
     scratch: Path
     converter: Converter
     modules: Sequence[Mapping[str, str]]
+    timed: bool
 
     @classmethod
     def prepare(
@@ -190,6 +194,7 @@ class _Bench:
         *,
         preparation: Preparation | None,
         saved_model: Path,
+        timed: bool,
         out: Path,
         scratch: Path,
         converter: Converter,
@@ -218,6 +223,7 @@ class _Bench:
             scratch=scratch,
             converter=converter,
             modules=modules_of(model),
+            timed=timed,
         )
 
     def make(self, entry: Entry) -> str:
@@ -319,6 +325,7 @@ class _Bench:
             "features": str(rows),
             "answers": str(answers),
             "modules": self.modules,
+            "timed": self.timed,
             **which,
         }
         reply = self.converter.ask(request, artifact=entry.name)

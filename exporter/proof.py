@@ -47,11 +47,11 @@ class Run:
     signature: Signature | None
 
 
-def run(format_: AnyFormat, path: Path, features: Arrays, **which: str) -> Run:
+def run(format_: AnyFormat, path: Path, features: Arrays, *, timed: bool = True, **which: str) -> Run:
     """Load the artifact and ask it all rows in batches, the first of them in smaller ones too.
 
     An artifact with a batch size of its own is asked at that size alone, in whole batches. `which` tells a
-    format of several signatures which of them to load.
+    format of several signatures which of them to load. Unless it is `timed`, no latency is measured.
     """
     # Imported before the clock starts: `load_ms` is the artifact's, not its runtime's.
     importlib.import_module(format_.RUNTIME.module)
@@ -68,6 +68,7 @@ def run(format_: AnyFormat, path: Path, features: Arrays, **which: str) -> Run:
             latency_ms={
                 size: _latency(loaded, features, size)
                 for size in LATENCY_ROWS
+                if timed
                 if loaded.batch_size is None or size % loaded.batch_size == 0
             },
             load_ms=load_ms,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +39,7 @@ def exported(
         Cancelled, Interrupted: the supervisor asked for it.
         exporter.errors.ExporterError: an artifact could not be made or proven.
     """
-    from exporter.errors import ExportStoppedError
-    from exporter.export import Samples, export
+    from exporter.export import export
 
     def step(phase: str, artifact: str) -> None:
         data = {"status": Status.RUNNING.value, "phase": phase, "artifact": artifact}
@@ -48,26 +48,58 @@ def exported(
     def skipped(artifact: str, error: ExporterError) -> None:
         channel.tell(EventKind.LOG, {"message": f"{artifact} was left out: {error}"})
 
-    try:
+    with _ending(channel) as should_stop:
         artifacts = export(
             model,
             entries,
-            held_out=Samples(rows.held_out.features, _targets(rows), rows.requests),
-            training=Samples(rows.representative, requests=rows.representative_requests),
+            **_rows(rows),
             out=out,
-            preparation=rows.preprocessing,
             present=present,
             saved_model=saved_model,
             on_step=step,
             on_skip=skipped,
-            should_stop=lambda: channel.stop_asked or channel.cancel_asked,
+            should_stop=should_stop,
         )
-    except ExportStoppedError as error:
-        raise (Cancelled if channel.cancel_asked else Interrupted) from error
     records = [artifact.to_json() for artifact in artifacts]
     for record in records:
         del record["size_bytes"], record["sha256"]
     return records
+
+
+def tried(
+    model: keras.Model, entries: Sequence[Entry], rows: ProofRows, channel: Channel
+) -> Mapping[str, str | None]:
+    """Try which artifacts an untrained model can become, as `exporter.preflight` does.
+
+    Raises:
+        Cancelled, Interrupted: the supervisor asked for it.
+    """
+    from exporter.preflight import preflight
+
+    with _ending(channel) as should_stop:
+        return preflight(model, entries, **_rows(rows), should_stop=should_stop)
+
+
+@contextmanager
+def _ending(channel: Channel) -> Iterator[Callable[[], bool]]:
+    """Ask whether the supervisor wants an end, and end in its way."""
+    from exporter.errors import ExportStoppedError
+
+    try:
+        yield lambda: channel.stop_asked or channel.cancel_asked
+    except ExportStoppedError as error:
+        raise (Cancelled if channel.cancel_asked else Interrupted) from error
+
+
+def _rows(rows: ProofRows) -> dict[str, Any]:
+    """The rows as the exporter takes them."""
+    from exporter.export import Samples
+
+    return {
+        "held_out": Samples(rows.held_out.features, _targets(rows), rows.requests),
+        "training": Samples(rows.representative, requests=rows.representative_requests),
+        "preparation": rows.preprocessing,
+    }
 
 
 def _targets(rows: ProofRows) -> Any:  # noqa: ANN401 - one array, or arrays by output name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from exporter.format import missing
 from service.answers import complete, give_up, mark, resume
 from service.bases import base_folder, base_of
 from service.data import data_file_of, place_of
+from service.exporting import tried
 from service.jobs import Job, JobSpec
 from service.kind import Channel, Site
 from service.memory import room_bytes
@@ -28,29 +29,47 @@ def warm_up() -> None:
     """Nothing: whoever waits to read a table should not hold half a gigabyte of TensorFlow for it."""
 
 
-def run(order: Order, channel: Channel) -> Mapping[str, Any]:  # noqa: ARG001 - the contract of kinds
-    """Look at the spec, the data and the model, and train nothing."""
+def run(order: Order, channel: Channel) -> Mapping[str, Any]:
+    """Look at the spec, the data and the model, try its exports, and train nothing."""
+    from trainer.reopening import untrained
     from trainer.validating import validate
     from trainer.warming import warm_up
 
     warm_up()  # before memory is measured: training holds it all too
     assert order.seed is not None
     spec = JobSpec.model_validate(order.spec)
-    found = validate(
-        spec,
-        data_file=data_file_of(order.details, order.dataset_digest),
-        seed=order.seed,
-        base=base_of(order.details),
-        memory_bytes=room_bytes(spec.limits.memory_bytes),
-        workdir=Path(order.work_folder),
-    )
-    return {**found, "exports": feasibility(spec.export)}
-
-
-def feasibility(export: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Say of each artifact whether this worker can make it, and what would have to be installed."""
-    return [
-        {"name": entry.name, "format": entry.format, "missing": lacking, "feasible": not lacking}
-        for entry in with_saved_model(export)
-        for lacking in [list(missing(entry.maker))]
+    file, base = data_file_of(order.details, order.dataset_digest), base_of(order.details)
+    how: dict[str, Any] = {
+        "seed": order.seed,
+        "base": base,
+        "memory_bytes": room_bytes(spec.limits.memory_bytes),
+        "workdir": Path(order.work_folder),
+    }
+    found = validate(spec, data_file=file, **how)
+    exports = [feasibility(entry) for entry in with_saved_model(spec.export)]
+    if not found["faults"]:
+        model, rows = untrained(spec, data_file=file, **how)
+        reasons = tried(model, spec.export, rows, channel)
+        exports = [
+            {**each, "feasible": reasons[each["name"]] is None, "reason": reasons[each["name"]]}
+            for each in exports
+        ]
+    faults = [
+        {"pointer": f"/export/{index}", "detail": each["reason"]}
+        for index, entry in enumerate(spec.export)
+        for each in exports
+        if each["name"] == entry.name and not each["feasible"] and not entry.optional
     ]
+    return {**found, "faults": [*found["faults"], *faults], "exports": exports}
+
+
+def feasibility(entry: Entry) -> dict[str, Any]:
+    """Say of an artifact whether this worker can make it, and what would have to be installed."""
+    lacking = list(missing(entry.maker))
+    return {
+        "name": entry.name,
+        "format": entry.format,
+        "missing": lacking,
+        "feasible": not lacking,
+        "reason": "; ".join(lacking) or None,
+    }

@@ -45,15 +45,11 @@ def order(tmp_path: Path, **spec: object) -> Order:
 
 @pytest.mark.usefixtures("without_node")
 def test_a_dry_run_says_what_to_install() -> None:
-    told = validate.feasibility(read_entries([{"format": "tfjs"}]))
+    told = [validate.feasibility(entry) for entry in read_entries([{"format": "onnx"}, {"format": "tfjs"}])]
+    node = "node (install Node.js 18 or newer)"
     assert told == [
-        {"name": "saved_model", "format": "saved_model", "missing": [], "feasible": True},
-        {
-            "name": "tfjs",
-            "format": "tfjs",
-            "missing": ["node (install Node.js 18 or newer)"],
-            "feasible": False,
-        },
+        {"name": "onnx", "format": "onnx", "missing": [], "feasible": True, "reason": None},
+        {"name": "tfjs", "format": "tfjs", "missing": [node], "feasible": False, "reason": node},
     ]
 
 
