@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -127,6 +128,7 @@ def main() -> int:
     order = channel.order()
     try:
         _log_to(Path(order.attempt_folder) / "log")
+        keep_temporary_files_in(order.temporary_folder)
         channel.keep(Path(order.attempt_folder) / "events.jsonl")
         channel.tell(EventKind.STATUS, {"status": Status.RUNNING.value, "phase": Phase.STARTING.value})
         outcome = work_of(Kind(order.kind)).run(order, channel)
@@ -161,6 +163,13 @@ def _log_to(path: Path) -> None:
     os.dup2(log_file, 1)
     os.dup2(log_file, 2)
     os.close(log_file)
+
+
+def keep_temporary_files_in(folder: Path) -> None:
+    """Keep them where the supervisor finds them: a killed process, or its own child, removes none."""
+    folder.mkdir(exist_ok=True)
+    os.environ["TMPDIR"] = str(folder)
+    tempfile.tempdir = None  # asked anew
 
 
 def error_of(error: Exception) -> dict[str, Any]:

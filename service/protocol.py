@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 OUTCOME = "outcome"
+TEMPORARY = "tmp"
 
 
 class Ending(StrEnum):
@@ -52,6 +53,11 @@ class Order:
     work_folder: str  # of the job, kept from one attempt to the next: checkpoints
     leave_at: float
     details: Mapping[str, Any]  # what the kind's `prepare` adds
+
+    @property
+    def temporary_folder(self) -> Path:
+        """Where the child and its own children keep temporary files; the supervisor removes it."""
+        return Path(self.attempt_folder) / TEMPORARY
 
     def write(self) -> Path:
         """Write the order into its attempt's folder."""

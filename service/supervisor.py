@@ -6,6 +6,7 @@ kill the child's whole process group, so no attempt leaves anything running.
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ from service.errors import DatabaseUnavailableError
 from service.jobs import Phase, Status
 from service.kind import Site, WorkKind, work_of
 from service.leftovers import kept_after
-from service.protocol import Ending, Order, boot_clock
+from service.protocol import TEMPORARY, Ending, Order, boot_clock
 from service.records import Claim
 from service.standby import Standby
 
@@ -128,6 +129,8 @@ class Supervisor:
         except OSError as error:
             self._log.warning("log_not_kept", error=str(error))
             return child.kill()
+        finally:
+            shutil.rmtree(self._attempt_folder / TEMPORARY, ignore_errors=True)
 
     # What becomes of the job.
 
@@ -302,9 +305,10 @@ class Supervisor:
         )
 
     def _store_leftovers(self) -> None:
-        """Store what children of earlier attempts told after their supervisor had died."""
+        """Store what children of earlier attempts told after their supervisor had died, and tidy up."""
         for attempt in range(1, self._claim.job.attempt):
             self._store_kept(attempt)
+            shutil.rmtree(self._folder / f"attempt-{attempt}" / TEMPORARY, ignore_errors=True)
 
     def _store_kept(self, attempt: int) -> None:
         """Store what an attempt's child kept on disk and nobody has stored yet."""

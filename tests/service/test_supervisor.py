@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import psutil
 import pytest
 import sqlalchemy
 
-from service.attempt import LEFT_ALONE
+from service.attempt import LEFT_ALONE, keep_temporary_files_in
 from service.child import Child
 from service.errors import DatabaseUnavailableError
 from service.jobs import Kind, Limits, Phase, SlotKind, Status
@@ -114,6 +115,32 @@ def test_a_damaged_events_file_of_an_earlier_attempt_does_not_stop_the_next(
     kept.write_bytes(bytes(64) + b"\n")
     supervise(claim(site.records, slot=SlotKind.SHORT), site)
     assert (tmp_path / "ran").exists()
+
+
+def test_a_killed_child_leaves_no_temporary_files(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """TensorFlow and the exporters keep whole models in theirs."""
+    left = "os.makedirs(order['attempt_folder'] + '/tmp/model')\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    child_that(monkeypatch, tmp_path, left)
+    put_tiny(site.records, ready=False)
+    job = site.records.jobs.create(new(Kind.INGEST))
+    supervise(claim(site.records, slot=SlotKind.SHORT), site)
+    folder = site.settings.jobs_folder / job.id / "attempt-1"
+    assert (folder / "order.json").exists()
+    assert not (folder / "tmp").exists()
+    (folder / "tmp").mkdir()  # as one does whose supervisor died with it
+    supervise(claim(site.records, slot=SlotKind.SHORT), site)
+    assert not (folder / "tmp").exists()
+
+
+def test_temporary_files_are_kept_with_the_attempt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    keep_temporary_files_in(tmp_path / "tmp")
+    assert tempfile.gettempdir() == str(tmp_path / "tmp")
+    shown = subprocess.run(["mktemp", "-u"], check=True, capture_output=True, text=True).stdout
+    assert shown.startswith(str(tmp_path / "tmp"))
 
 
 def test_no_event_calls_a_job_running_that_is_cancelling(records: Records) -> None:
