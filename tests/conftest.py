@@ -6,6 +6,25 @@ from collections.abc import Iterator
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-formats", action="store_true", help="write docs/formats.md from the matrix")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Count the cells of the matrix of formats, and write its page if it was run whole and passed."""
+    from tests.formats.page import PAGE, cells_of, counted, text_of
+    from tests.formats.zoo import MODELS
+
+    cells = cells_of(terminalreporter.stats.get("passed", []))
+    failed = cells_of(terminalreporter.stats.get("failed", []))
+    if cells or failed:
+        counts = ", ".join(f"{number} {what}" for what, number in counted({**cells, **failed}).items())
+        terminalreporter.write_line(f"formats: {counts}")
+    if config.getoption("--write-formats") and cells.keys() == MODELS.keys():
+        PAGE.write_text(text_of(cells))
+        terminalreporter.write_line(f"wrote {PAGE}")
+
+
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real PostgreSQL, on a unix socket, for this session."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
+
+import pytest
 
 from tests.formats.table import ARTIFACTS, FLOAT16, FLOAT32
 from tests.formats.zoo import MODELS
@@ -31,16 +31,17 @@ gained).
 """
 
 
-def cells_of(report: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """Read from pytest's JUnit report what the matrix recorded: by model, then by artifact."""
-    found = {}
-    for case in ET.parse(report).iter("testcase"):
-        match = re.fullmatch(rf"{TEST}\[(\w+)\]", case.attrib["name"])
-        if match is not None:
-            found[match[1]] = {
-                each.attrib["name"]: json.loads(each.attrib["value"]) for each in case.iter("property")
-            }
-    return found
+def cells_of(reports: Iterable[object]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Gather what the matrix recorded: by model, then by artifact."""
+    return {
+        report.nodeid.partition("[")[2].removesuffix("]"): {
+            name: json.loads(str(value)) for name, value in report.user_properties
+        }
+        for report in reports
+        if isinstance(report, pytest.TestReport)
+        and report.when == "call"
+        and report.nodeid.startswith(f"{MODULE}::{TEST}[")
+    }
 
 
 def counted(cells: Cells) -> dict[str, int]:

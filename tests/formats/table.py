@@ -27,6 +27,8 @@ FLOAT16 = ("tflite-float16", "tfjs-float16")
 
 REFUSED: Mapping[tuple[str, str], str] = {
     ("subclassed_mlp", "h5"): "HDF5 holds no subclassed model",
+    # Keras writes MultiHeadAttention's call in a form that it can't read again.
+    ("transformer", "h5"): "too many positional arguments",
 }
 """Cells that stay empty, with what the exporter says of them."""
 
