@@ -10,9 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import psutil
 
 from exporter.errors import ConverterKilledError, ExportFailedError, ExportStoppedError, making_failed
 
@@ -30,9 +33,20 @@ class Converter:
     caller's. It sees no accelerator: the training process holds their memory.
     """
 
-    def __init__(self, *, timeout_s: float, should_stop: Callable[[], bool] | None = None) -> None:
-        """Set the time that one request may take, the child's start included, and who may break it off."""
+    def __init__(
+        self,
+        *,
+        timeout_s: float,
+        memory_bytes: int | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        """Set what one request may take, and who may break it off.
+
+        `timeout_s` includes the child's start. `memory_bytes` is resident memory, of the child and those that
+        it starts.
+        """
         self._timeout_s = timeout_s
+        self._memory_bytes = memory_bytes
         self._should_stop = should_stop or (lambda: False)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -54,7 +68,7 @@ class Converter:
         """Send a request and wait for its reply; a child that was killed is replaced and asked again.
 
         Raises:
-            ExportFailedError: the child reported an error, crashed, or took longer than the timeout.
+            ExportFailedError: the child reported an error, crashed, or took more time or memory than it may.
             ConverterKilledError: it was killed time and again.
             NoRoomError: the child reported that the disk is full.
             ExportStoppedError: `should_stop` said so; the child is killed.
@@ -127,11 +141,10 @@ class Converter:
                     self._kill()
                     raise ExportStoppedError(f"stopped during {doing} for export {artifact!r}")
                 left = deadline - time.monotonic()
-                if left <= 0:
+                beyond = self._beyond(left, process.pid)
+                if beyond:
                     self._kill()
-                    raise ExportFailedError(
-                        artifact, f"{doing}: no answer from the converter within {self._timeout_s:g} s"
-                    )
+                    raise ExportFailedError(artifact, f"{doing}: {beyond}")
                 if selector.select(min(left, _POLL_S)):
                     # Past any buffer of Python's, which select doesn't see into.
                     chunk = os.read(process.stdout.fileno(), 65536)
@@ -139,6 +152,14 @@ class Converter:
                         return b""
                     received += chunk
         return received
+
+    def _beyond(self, left_s: float, pid: int) -> str:
+        """Say which limit the child has passed, if any."""
+        if left_s <= 0:
+            return f"no answer from the converter within {self._timeout_s:g} s"
+        if self._memory_bytes is not None and (held := _held_bytes(pid)) > self._memory_bytes:
+            return f"the converter held {held:,} bytes of memory, of {self._memory_bytes:,} left to it"
+        return ""
 
     def _kill(self) -> None:
         if self._process is not None:
@@ -151,6 +172,17 @@ class Converter:
         assert process is not None
         self.close()
         return process.returncode
+
+
+def _held_bytes(pid: int) -> int:
+    """Resident memory of a process and of all that it started."""
+    held = 0
+    with suppress(psutil.NoSuchProcess):
+        leader = psutil.Process(pid)
+        for process in (leader, *leader.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                held += process.memory_info().rss
+    return held
 
 
 def _ending(code: int) -> str:

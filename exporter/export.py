@@ -102,12 +102,14 @@ def export(
     on_skip: OnSkip | None = None,
     should_stop: Callable[[], bool] | None = None,
     timeout_s: float = 600,
+    memory_bytes: int | None = None,
 ) -> list[Artifact]:
     """Write and prove the SavedModel, every entry and the weights; `out` becomes a version's folder.
 
     The order is that of the entries, the SavedModel first and the weights last. The rows of `training`
     calibrate int8, and fill up what was held out where that is little. `timeout_s` bounds one conversion or
-    one proof. An `optional` entry that fails is left out of the result and of `out`.
+    one proof, `memory_bytes` the resident memory of its process. An `optional` entry that fails is left out
+    of the result and of `out`.
 
     `present` are the signatures that must stay as they are, as a version's manifest has them. With
     `saved_model`, the folder of a version of this model, only the entries are made, out of that one.
@@ -130,7 +132,7 @@ def export(
     out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="fitserve-export-") as scratch,
-        Converter(timeout_s=timeout_s, should_stop=should_stop) as converter,
+        Converter(timeout_s=timeout_s, memory_bytes=memory_bytes, should_stop=should_stop) as converter,
     ):
         bench = _Bench.prepare(
             model,

@@ -30,6 +30,7 @@ def preflight(
     preparation: Preparation | None = None,
     should_stop: Callable[[], bool] | None = None,
     timeout_s: float = 120,
+    memory_bytes: int | None = None,
 ) -> Mapping[str, str | None]:
     """Make and run each artifact of a model that may know nothing yet, and keep none.
 
@@ -60,6 +61,7 @@ def preflight(
                 on_skip=refused.__setitem__,
                 should_stop=should_stop,
                 timeout_s=timeout_s,
+                memory_bytes=memory_bytes,
             )
         except (ExportFailedError, ExportMismatchError) as error:  # of the SavedModel, which the others need
             return {entry.name: str(error) for entry in entries}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.jobs import EventKind, Status
 from service.kind import Cancelled, Channel, Interrupted
+from service.memory import left_bytes
 
 if TYPE_CHECKING:
     import keras
@@ -28,12 +29,13 @@ def exported(
     out: Path,
     channel: Channel,
     *,
+    limit_bytes: int | None,
     present: Mapping[str, Any] | None = None,
     saved_model: Path | None = None,
 ) -> list[Record]:
     """Export and prove, as `exporter.export` does; the artifacts' records lack size and digest.
 
-    The store measures what it keeps and sends.
+    The store measures what it keeps and sends. `limit_bytes` is the memory that the job may take.
 
     Raises:
         Cancelled, Interrupted: the supervisor asked for it.
@@ -59,6 +61,7 @@ def exported(
             on_step=step,
             on_skip=skipped,
             should_stop=should_stop,
+            memory_bytes=left_bytes(limit_bytes),
         )
     records = [artifact.to_json() for artifact in artifacts]
     for record in records:
@@ -67,7 +70,12 @@ def exported(
 
 
 def tried(
-    model: keras.Model, entries: Sequence[Entry], rows: ProofRows, channel: Channel
+    model: keras.Model,
+    entries: Sequence[Entry],
+    rows: ProofRows,
+    channel: Channel,
+    *,
+    limit_bytes: int | None,
 ) -> Mapping[str, str | None]:
     """Try which artifacts an untrained model can become, as `exporter.preflight` does.
 
@@ -77,7 +85,13 @@ def tried(
     from exporter.preflight import preflight
 
     with _ending(channel) as should_stop:
-        return preflight(model, entries, **_rows(rows), should_stop=should_stop)
+        return preflight(
+            model,
+            entries,
+            **_rows(rows),
+            should_stop=should_stop,
+            memory_bytes=left_bytes(limit_bytes),
+        )
 
 
 @contextmanager

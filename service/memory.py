@@ -18,3 +18,8 @@ def room_bytes(limit_bytes: int | None) -> int:
     with contextlib.suppress(OSError, ValueError):  # no such control group, or "max"
         bounds.append(int(_CGROUP_LIMIT.read_text()))
     return max(0, min(bounds) - int(psutil.Process().memory_info().rss))
+
+
+def left_bytes(limit_bytes: int | None) -> int:
+    """What processes beside this one may take: of what it may take itself, and of what the host has left."""
+    return min(room_bytes(limit_bytes), psutil.virtual_memory().available)

@@ -53,6 +53,7 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     spec = ExportSpec.model_validate(order.spec)
     refuse_infeasible([entry for entry in spec.export if not entry.optional])
     version = Path(order.details["version_folder"])
+    limit_bytes = order.spec.get("limits", {}).get("memory_bytes")
     channel.tell(EventKind.STATUS, {"status": Status.RUNNING.value, "phase": Phase.LOADING_DATA.value})
     model, rows = reopen(
         spec.data,
@@ -60,11 +61,13 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
         base=read_base(version),
         data_file=data_file_of(order.details, order.dataset_digest),
         workdir=Path(order.work_folder),
-        memory_bytes=room_bytes(order.spec.get("limits", {}).get("memory_bytes")),
+        memory_bytes=room_bytes(limit_bytes),
     )
     store = Store(Path(order.details["store_root"]))
     staging = store.stage(spec.model, order.job_id, order.token)
-    artifacts = exported(model, spec.export, rows, staging, channel, saved_model=version)
+    artifacts = exported(
+        model, spec.export, rows, staging, channel, limit_bytes=limit_bytes, saved_model=version
+    )
     return {"artifacts": store.seal_additions(staging, order.job_id, artifacts)}
 
 

@@ -81,7 +81,15 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     store = Store(Path(order.details["store_root"]))
     staging = store.stage(_model(order), order.job_id, order.token)
     present = None if spec.allow_signature_change else order.details["signature"]
-    artifacts = exported(trained.model, spec.export, trained.rows, staging, channel, present=present)
+    artifacts = exported(
+        trained.model,
+        spec.export,
+        trained.rows,
+        staging,
+        channel,
+        limit_bytes=spec.limits.memory_bytes,
+        present=present,
+    )
     section = recorded(spec.model, trained.model, base)
     artifacts += [
         _write_samples(trained, staging),

@@ -49,7 +49,7 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     exports = [feasibility(entry) for entry in with_saved_model(spec.export)]
     if not found["faults"]:
         model, rows = untrained(spec, data_file=file, **how)
-        reasons = tried(model, spec.export, rows, channel)
+        reasons = tried(model, spec.export, rows, channel, limit_bytes=spec.limits.memory_bytes)
         exports = [
             {**each, "feasible": reasons[each["name"]] is None, "reason": reasons[each["name"]]}
             for each in exports

@@ -61,6 +61,14 @@ def test_a_hanging_converter_is_killed_after_the_timeout(hanging):
     assert all("exporter.child" not in child.cmdline() for child in psutil.Process().children())
 
 
+def test_a_converter_that_takes_too_much_memory_is_killed(hanging):
+    with Converter(timeout_s=60, memory_bytes=1024) as converter:
+        with pytest.raises(ExportFailedError, match=r"prove onnx: the converter held .* of 1,024 left"):
+            converter.ask(hanging, artifact="large")
+        assert converter.pid is None
+    assert all("exporter.child" not in child.cmdline() for child in psutil.Process().children())
+
+
 def test_a_converter_that_crashed_is_told_by_its_signal_and_started_again():
     with Converter(timeout_s=60) as converter:
         pid = started(converter)
