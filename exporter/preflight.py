@@ -29,7 +29,7 @@ def preflight(
     training: Samples,
     preparation: Preparation | None = None,
     should_stop: Callable[[], bool] | None = None,
-    timeout_s: float = 120,
+    timeout_s: float = 600,
     memory_bytes: int | None = None,
 ) -> Mapping[str, str | None]:
     """Make and run each artifact of a model that may know nothing yet, and keep none.

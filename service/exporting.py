@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from service.jobs import EventKind, Status
 from service.kind import Cancelled, Channel, Interrupted
 from service.memory import left_bytes
+from service.protocol import Order
+from service.settings import Settings
 
 if TYPE_CHECKING:
     import keras
@@ -18,24 +20,32 @@ if TYPE_CHECKING:
     from exporter.errors import ExporterError
     from trainer.rows import ProofRows
 
+TRIED_S = 120.0
+"""A dry run waits no longer for one artifact."""
+
 # Any: a JSON document, an artifact as manifests have it.
 Record = dict[str, Any]
 
 
+def bounds(settings: Settings) -> dict[str, Any]:
+    """What an order's details say of the exports' bounds."""
+    return {"export_s": settings.export_s}
+
+
 def exported(
+    order: Order,
     model: keras.Model,
     entries: Sequence[Entry],
     rows: ProofRows,
     out: Path,
     channel: Channel,
     *,
-    limit_bytes: int | None,
     present: Mapping[str, Any] | None = None,
     saved_model: Path | None = None,
 ) -> list[Record]:
     """Export and prove, as `exporter.export` does; the artifacts' records lack size and digest.
 
-    The store measures what it keeps and sends. `limit_bytes` is the memory that the job may take.
+    The store measures what it keeps and sends. The order's details have `bounds`.
 
     Raises:
         Cancelled, Interrupted: the supervisor asked for it.
@@ -61,7 +71,8 @@ def exported(
             on_step=step,
             on_skip=skipped,
             should_stop=should_stop,
-            memory_bytes=left_bytes(limit_bytes),
+            timeout_s=order.details["export_s"],
+            memory_bytes=left_bytes(order.memory_limit_bytes),
         )
     records = [artifact.to_json() for artifact in artifacts]
     for record in records:
@@ -70,12 +81,7 @@ def exported(
 
 
 def tried(
-    model: keras.Model,
-    entries: Sequence[Entry],
-    rows: ProofRows,
-    channel: Channel,
-    *,
-    limit_bytes: int | None,
+    order: Order, model: keras.Model, entries: Sequence[Entry], rows: ProofRows, channel: Channel
 ) -> Mapping[str, str | None]:
     """Try which artifacts an untrained model can become, as `exporter.preflight` does.
 
@@ -90,7 +96,8 @@ def tried(
             entries,
             **_rows(rows),
             should_stop=should_stop,
-            memory_bytes=left_bytes(limit_bytes),
+            timeout_s=min(order.details["export_s"], TRIED_S),
+            memory_bytes=left_bytes(order.memory_limit_bytes),
         )
 
 

@@ -55,6 +55,12 @@ class Order:
     details: Mapping[str, Any]  # what the kind's `prepare` adds
 
     @property
+    def memory_limit_bytes(self) -> int | None:
+        """The memory that the job may take, as its spec says."""
+        limit: int | None = (self.spec.get("limits") or {}).get("memory_bytes")
+        return limit
+
+    @property
     def temporary_folder(self) -> Path:
         """Where the child and its own children keep temporary files; the supervisor removes it."""
         return Path(self.attempt_folder) / TEMPORARY

@@ -75,6 +75,9 @@ class Settings(BaseSettings):
         "data.example.org:8443, inside.example.org=10.1.0.0/16, s3://bucket, gs://bucket.",
     )
     fetch_s: float = Field(3600.0, gt=0, description="Seconds that fetching a data set may take.")
+    export_s: float = Field(
+        600.0, gt=0, description="Seconds that converting one artifact, or proving it, may take."
+    )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @property

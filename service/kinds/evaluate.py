@@ -62,7 +62,7 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
             on_phase=phase,
             interruption=interruption,
             workdir=Path(order.work_folder),
-            memory_bytes=room_bytes(order.spec.get("limits", {}).get("memory_bytes")),
+            memory_bytes=room_bytes(order.memory_limit_bytes),
         )
     except errors.Cancelled as error:
         raise Cancelled from error

@@ -10,7 +10,7 @@ from exporter.entries import refuse_infeasible
 from service.answers import mark, resume
 from service.bases import read_base
 from service.data import data_file_of, place_of
-from service.exporting import exported
+from service.exporting import bounds, exported
 from service.jobs import EventKind, Job, Phase, Status
 from service.kind import Channel, Site
 from service.memory import room_bytes
@@ -28,6 +28,7 @@ def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     """Where the data and the version lie, and where the artifacts are staged."""
     return {
         **place_of(site, job),
+        **bounds(site.settings),
         "store_root": str(site.settings.store_root),
         "version_folder": str(site.store.folder(job.spec["model"], job.spec["version"])),
     }
@@ -53,7 +54,6 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     spec = ExportSpec.model_validate(order.spec)
     refuse_infeasible([entry for entry in spec.export if not entry.optional])
     version = Path(order.details["version_folder"])
-    limit_bytes = order.spec.get("limits", {}).get("memory_bytes")
     channel.tell(EventKind.STATUS, {"status": Status.RUNNING.value, "phase": Phase.LOADING_DATA.value})
     model, rows = reopen(
         spec.data,
@@ -61,13 +61,11 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
         base=read_base(version),
         data_file=data_file_of(order.details, order.dataset_digest),
         workdir=Path(order.work_folder),
-        memory_bytes=room_bytes(limit_bytes),
+        memory_bytes=room_bytes(order.memory_limit_bytes),
     )
     store = Store(Path(order.details["store_root"]))
     staging = store.stage(spec.model, order.job_id, order.token)
-    artifacts = exported(
-        model, spec.export, rows, staging, channel, limit_bytes=limit_bytes, saved_model=version
-    )
+    artifacts = exported(order, model, spec.export, rows, staging, channel, saved_model=version)
     return {"artifacts": store.seal_additions(staging, order.job_id, artifacts)}
 
 

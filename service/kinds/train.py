@@ -21,7 +21,7 @@ from service.bases import ARTIFACT, FILE, FITTED, base_folder, base_of
 from service.cards.card import markdown, page
 from service.cards.facts import facts_of
 from service.data import data_file_of, place_of
-from service.exporting import exported
+from service.exporting import bounds, exported
 from service.jobs import EventKind, Job, JobSpec, Status
 from service.kind import Cancelled, Channel, Interrupted, Site
 from service.memory import room_bytes
@@ -47,6 +47,7 @@ def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     """Where the data lies, and where the version is staged."""
     return {
         **place_of(site, job),
+        **bounds(site.settings),
         "store_root": str(site.settings.store_root),
         "signature": _present(job, site.store),
         **base_folder(job, site.store),
@@ -81,15 +82,7 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     store = Store(Path(order.details["store_root"]))
     staging = store.stage(_model(order), order.job_id, order.token)
     present = None if spec.allow_signature_change else order.details["signature"]
-    artifacts = exported(
-        trained.model,
-        spec.export,
-        trained.rows,
-        staging,
-        channel,
-        limit_bytes=spec.limits.memory_bytes,
-        present=present,
-    )
+    artifacts = exported(order, trained.model, spec.export, trained.rows, staging, channel, present=present)
     section = recorded(spec.model, trained.model, base)
     artifacts += [
         _write_samples(trained, staging),
@@ -229,7 +222,7 @@ def _train(spec: JobSpec, order: Order, observer: _Observer, base: Base | None) 
             observer=observer,
             devices=Devices(cpus=int(os.environ.get(LOGICAL_CPUS) or 1), tpu=TPU in os.environ),
             base=base,
-            memory_bytes=room_bytes(spec.limits.memory_bytes),
+            memory_bytes=room_bytes(order.memory_limit_bytes),
         )
     except errors.Cancelled as error:
         raise Cancelled from error

@@ -11,7 +11,7 @@ from exporter.format import missing
 from service.answers import complete, give_up, mark, resume
 from service.bases import base_folder, base_of
 from service.data import data_file_of, place_of
-from service.exporting import tried
+from service.exporting import bounds, tried
 from service.jobs import Job, JobSpec
 from service.kind import Channel, Site
 from service.memory import room_bytes
@@ -22,7 +22,7 @@ __all__ = ["complete", "give_up", "mark", "prepare", "resume", "run", "warm_up"]
 
 def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     """Where the data lies, and the version that the model starts from."""
-    return {**place_of(site, job), **base_folder(job, site.store)}
+    return {**place_of(site, job), **bounds(site.settings), **base_folder(job, site.store)}
 
 
 def warm_up() -> None:
@@ -42,14 +42,14 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     how: dict[str, Any] = {
         "seed": order.seed,
         "base": base,
-        "memory_bytes": room_bytes(spec.limits.memory_bytes),
+        "memory_bytes": room_bytes(order.memory_limit_bytes),
         "workdir": Path(order.work_folder),
     }
     found = validate(spec, data_file=file, **how)
     exports = [feasibility(entry) for entry in with_saved_model(spec.export)]
     if not found["faults"]:
         model, rows = untrained(spec, data_file=file, **how)
-        reasons = tried(model, spec.export, rows, channel, limit_bytes=spec.limits.memory_bytes)
+        reasons = tried(order, model, spec.export, rows, channel)
         exports = [
             {**each, "feasible": reasons[each["name"]] is None, "reason": reasons[each["name"]]}
             for each in exports

@@ -127,3 +127,9 @@ def test_what_comes_out_of_data_is_text_on_the_page(evil: str) -> None:
 def test_the_same_figures_are_drawn_as_the_same_bytes() -> None:
     history = {"loss": [1.0, 0.5], "accuracy": [0.1, 0.9]}
     assert curves(history) == curves(history)
+
+
+def test_rows_of_the_spec_are_not_told_one_by_one() -> None:
+    told = markdown(facts(data={"kind": "inline", "rows": [{"a": 12345}]}))
+    assert "`inline` in the spec itself, content `sha256:bb`." in told
+    assert "12345" not in told
