@@ -8,12 +8,27 @@ from pathlib import Path
 CHUNK_BYTES = 1 << 20
 
 
-def pack(folder: Path, exclude: Sequence[str] = ("assets.extra",)) -> Iterator[bytes]:
-    """Yield the folder as an uncompressed tar; `exclude` names entries of its top level to leave out.
+def pack(folder: Path, exclude: Sequence[str] = ("assets.extra",), *, start: int = 0) -> Iterator[bytes]:
+    """Yield the folder as an uncompressed tar, from its byte `start` on.
 
-    Entries are sorted by path and carry no time, owner or mode of their own, so that equal contents
-    give equal bytes. Links and devices are left out: a SavedModel has none.
+    `exclude` names entries of its top level to leave out. Entries are sorted by path and carry no time, owner
+    or mode of their own, so that equal contents give equal bytes. Links and devices are left out: a
+    SavedModel has none.
     """
+    for piece in _pieces(folder, exclude):
+        size = len(piece) if isinstance(piece, bytes) else piece.stat().st_size
+        if start >= size:
+            start -= size
+            continue
+        if isinstance(piece, bytes):
+            yield piece[start:]
+        else:
+            yield from read(piece, start=start)
+        start = 0
+
+
+def _pieces(folder: Path, exclude: Sequence[str]) -> Iterator[bytes | Path]:
+    """The tar's headers and paddings, and between them the files whose content comes there."""
     for path in _entries(folder, exclude):
         info = tarfile.TarInfo(path.relative_to(folder).as_posix())
         if path.is_dir():
@@ -22,7 +37,7 @@ def pack(folder: Path, exclude: Sequence[str] = ("assets.extra",)) -> Iterator[b
         else:
             info.mode, info.size = 0o644, path.stat().st_size
             yield _header(info)
-            yield from read(path)
+            yield path
             yield bytes(-info.size % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
 
@@ -36,9 +51,10 @@ def digest(path: Path, exclude: Sequence[str] = ("assets.extra",)) -> tuple[str,
     return sha256.hexdigest(), size_bytes
 
 
-def read(path: Path) -> Iterator[bytes]:
-    """Yield a file's content in chunks of at most CHUNK_BYTES."""
+def read(path: Path, *, start: int = 0) -> Iterator[bytes]:
+    """Yield a file's content, from its byte `start` on, in chunks of at most CHUNK_BYTES."""
     with path.open("rb") as file:
+        file.seek(start)
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import FileResponse, StreamingResponse
 
 from service.bodies import (
     JobBody,
@@ -34,8 +32,8 @@ from service.problems import reads, responses
 from service.records import PublishedVersion
 from service.reexport import new_export
 from service.routes.addresses import Label, ModelName, VersionNumber
+from service.routes.downloads import download
 from service.serving_client import ServingState
-from serving.archive import pack
 
 router = APIRouter(tags=["models"])
 LOOK_EVERY_S = 0.2
@@ -95,16 +93,16 @@ async def get_version(
     response_class=Response,
     responses=responses(HTTPStatus.NOT_FOUND) | {200: {"content": {"application/octet-stream": {}}}},
 )
-def download(model: ModelName, number: VersionNumber, name: str, here: Here) -> Response:
-    """An artifact's bytes; the ETag is its sha256. A folder comes as one tar, the same bytes each time."""
-    version = _found(here, model, number)
-    artifact = _artifact(version, name)
+def download_artifact(
+    model: ModelName, number: VersionNumber, name: str, request: Request, here: Here
+) -> Response:
+    """An artifact's bytes; the ETag is its sha256. A folder comes as one tar, the same bytes each time.
+
+    `Range`, with `If-Range`, takes up a download that broke off.
+    """
+    artifact = _artifact(_found(here, model, number), name)
     path = here.store.artifact(model, number, name)
-    headers = {"ETag": f'"{artifact["sha256"]}"'}
-    if path.is_file():
-        return FileResponse(path, headers=headers, filename=path.name, media_type="application/octet-stream")
-    headers["Content-Disposition"] = f'attachment; filename="{model}-{number}-{name}.tar"'
-    return StreamingResponse(_tar(path), headers=headers, media_type="application/x-tar")
+    return download(path, artifact, name=f"{model}-{number}-{name}", request=request)
 
 
 @router.post(
@@ -223,7 +221,3 @@ def _body(here: Context, version: PublishedVersion, state: ServingState) -> Vers
     }
     serving = ServingBody(state=state.state, checked_at=iso(state.checked_at) or "", error=state.error)
     return version_body(version, serving, urls)
-
-
-def _tar(folder: Path) -> Iterator[bytes]:
-    yield from pack(folder)

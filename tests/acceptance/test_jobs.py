@@ -109,6 +109,34 @@ def test_an_artifact_has_the_digest_of_its_manifest_and_a_tar_is_the_same_each_t
         answer = httpx.get(url, headers={"Authorization": f"Bearer {stack.token}"})
         assert answer.headers["ETag"] == f'"{digest}"'
         assert hashlib.sha256(answer.content).hexdigest() == digest, name
+        assert int(answer.headers["Content-Length"]) == len(answer.content)
+
+
+def test_a_download_that_broke_off_is_taken_up_again(client: Client, stack: RunningStack, tabular) -> None:
+    version = client.version("breast-cancer", 1)
+    found = {artifact["name"]: artifact for artifact in version.raw["artifacts"]}
+    for name, content_type in {
+        "saved_model": "application/x-tar",
+        "onnx": "application/octet-stream",
+    }.items():
+        url = f"{stack.addresses.api}/v1/models/breast-cancer/versions/1/artifacts/{name}"
+        size, etag = found[name]["size_bytes"], f'"{found[name]["sha256"]}"'
+
+        def part(asked: str, url: str = url, **headers: str) -> httpx.Response:
+            headers = {"Authorization": f"Bearer {stack.token}", "Range": asked, **headers}
+            return httpx.get(url, headers=headers)
+
+        for at in (1, 700, size - 1):
+            parts = [part(f"bytes=0-{at - 1}"), part(f"bytes={at}-", **{"If-Range": etag})]
+            assert [answer.status_code for answer in parts] == [206, 206]
+            assert parts[1].headers["Content-Range"] == f"bytes {at}-{size - 1}/{size}"
+            assert parts[1].headers["Content-Type"] == content_type
+            whole = b"".join(answer.content for answer in parts)
+            assert hashlib.sha256(whole).hexdigest() == found[name]["sha256"], (name, at)
+        assert part("bytes=-10").content == whole[-10:]
+        assert part(f"bytes={size}-").status_code == 416
+        other = part("bytes=5-", **{"If-Range": '"another version"'})
+        assert (other.status_code, other.content) == (200, whole)
 
 
 def test_a_version_is_scored_again_on_its_own_test_rows_and_on_all(

@@ -42,3 +42,10 @@ def test_the_digest_is_that_of_the_download(folder):
 
     assert archive.digest(folder) == (hashlib.sha256(content).hexdigest(), len(content))
     assert archive.digest(folder / "a.txt") == (hashlib.sha256(b"first").hexdigest(), 5)
+
+
+def test_a_tar_may_begin_at_any_byte(folder):
+    whole = b"".join(archive.pack(folder))
+
+    for start in (0, 1, 511, 512, 513, 1100, 3000, len(whole) - 1, len(whole)):
+        assert b"".join(archive.pack(folder, start=start)) == whole[start:], start
