@@ -8,8 +8,9 @@ Keras's own export name: `output_0` and so on.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -20,9 +21,13 @@ from exporter.errors import ExportFailedError
 if TYPE_CHECKING:
     import keras
     import numpy.typing as npt
+    import tensorflow as tf
 
     from exporter.format import Arrays
     from exporter.preparation import Preparation
+
+    DecodeImages: TypeAlias = Callable[[tf.Tensor, int, int, int], tf.Tensor]
+    """Encoded images, string (rows,), height, width and channels to pixels, uint8, of such a shape."""
 
 # Whatever Keras nests its tensors in: one alone, a list or a dict of them. It has no type for that.
 Nest: TypeAlias = Any
@@ -47,6 +52,7 @@ class Endpoint:
 
     `fit_outputs` are the names by which `fit` knows the outputs, as in a dict of losses or targets.
     `preparation` makes requests' columns into the inputs, None where requests send the inputs themselves.
+    `class_names` are those of the one output's classes, by number, where they are known.
     """
 
     model: keras.Model
@@ -55,9 +61,19 @@ class Endpoint:
     fit_outputs: tuple[str, ...]
     nesting: Nest
     preparation: Preparation | None = None
+    class_names: tuple[str, ...] | None = None
+    decode_images: DecodeImages | None = None
 
     @classmethod
-    def of(cls, model: keras.Model, features: Arrays, preparation: Preparation | None = None) -> Endpoint:
+    def of(
+        cls,
+        model: keras.Model,
+        features: Arrays,
+        preparation: Preparation | None = None,
+        *,
+        class_names: Sequence[str] | None = None,
+        decode_images: DecodeImages | None = None,
+    ) -> Endpoint:
         """Read the names off a built model; `features` are rows of its data, which tell a subclassed one's.
 
         Raises:
@@ -69,7 +85,16 @@ class Endpoint:
             raise ExportFailedError(
                 "saved_model", f"two outputs share a name: {', '.join(outputs)}; rename an output layer"
             )
-        return cls(model, inputs, outputs, fit_outputs, nesting, preparation)
+        return cls(
+            model,
+            inputs,
+            outputs,
+            fit_outputs,
+            nesting,
+            preparation,
+            None if class_names is None else tuple(class_names),
+            decode_images,
+        )
 
     def bind(self, features: Arrays) -> Arrays:
         """Give the rows the names, dtypes and ranks of the inputs.
@@ -100,6 +125,17 @@ class Endpoint:
         """Ask the live model, with `bind`'s rows."""
         return dict(zip(self.outputs, _predict(self.model, self.nesting, bound, batch_size)[1], strict=True))
 
+    def predict_request(self, columns: Arrays, batch_size: int) -> Arrays:
+        """Ask the live model, with rows as requests send them."""
+        import tensorflow as tf
+
+        if self.preparation is None:
+            return self.predict(self.bind(columns), batch_size)
+        prepared = self.preparation.tensors({name: tf.constant(array) for name, array in columns.items()})
+        return self.predict(
+            self.bind({name: tensor.numpy() for name, tensor in prepared.items()}), batch_size
+        )
+
     # Any: symbolic tensors while TensorFlow traces.
     def serve(self, *tensors: Any) -> dict[str, Any]:
         """Call the model for inference with the inputs in order: the function traced into the signature."""
@@ -109,15 +145,29 @@ class Endpoint:
         return dict(zip(self.outputs, keras.tree.flatten(answer), strict=True))
 
     def serve_request(self, *columns: Any) -> dict[str, Any]:
-        """Prepare a request's columns, given in their signature's order, and call the model with them."""
+        """Call the model with what a request sends, in the order of `request_specs`, prepared if need be."""
         import tensorflow as tf
 
-        assert self.preparation is not None
+        if self.preparation is None:
+            return self.serve(*columns)
         names = [spec.name for spec in self.preparation.signature()]
         prepared = self.preparation.tensors(dict(zip(names, columns, strict=True)))
         if len(self.inputs) == 1:
             prepared = {self.inputs[0].name: next(iter(prepared.values()))}
         return self.serve(*(tf.cast(prepared[each.name], each.dtype) for each in self.inputs))
+
+    def request_specs(self) -> list[tf.TensorSpec]:
+        """Describe what requests send: columns to be prepared, or the inputs themselves."""
+        return self.tensor_specs() if self.preparation is None else self.preparation.signature()
+
+    @cached_property
+    def output_specs(self) -> Mapping[str, tf.TensorSpec]:
+        """Describe the outputs by name."""
+        import tensorflow as tf
+
+        serve = tf.function(self.serve, input_signature=self.tensor_specs(), autograph=False)
+        specs: Mapping[str, tf.TensorSpec] = serve.get_concrete_function().structured_outputs
+        return specs
 
     def tensor_specs(self) -> list[Any]:
         """Describe the inputs as `tf.TensorSpec`, which carry the names into the signature."""

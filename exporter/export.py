@@ -40,6 +40,8 @@ from exporter.errors import (
     making_failed,
 )
 from exporter.format import SIGNATURE, StandInFormat, WrittenFormat
+from exporter.formats import saved_model as saved_model_format
+from exporter.further_signatures import FurtherSignature, further_signatures
 from exporter.parity import Parity, compare
 from exporter.preparation import CORE, Preparation
 from exporter.proof import BATCH_SIZE, Latency
@@ -53,12 +55,15 @@ if TYPE_CHECKING:
     import keras
     import numpy.typing as npt
 
+    from exporter.endpoint import DecodeImages
     from exporter.format import Arrays
 
 PROOF_ROWS = 1024
 """How many held-out rows a proof looks at, at most; int8's 2 % of accuracy is then 20 rows."""
 FEWEST_ROWS = 256
 """Below so many, training rows are asked too."""
+FURTHER_ROWS = 256
+"""How many rows a further signature is asked, at most: what it asks in turn is proven by all."""
 CALIBRATION_ROWS = 1024
 """How many training rows are handed to the converters, at most."""
 
@@ -95,6 +100,8 @@ def export(
     training: Samples,
     out: Path,
     preparation: Preparation | None = None,
+    class_names: Sequence[str] | None = None,
+    decode_images: DecodeImages | None = None,
     present: Mapping[str, Any] | None = None,
     saved_model: Path | None = None,
     timed: bool = True,
@@ -109,7 +116,8 @@ def export(
     The order is that of the entries, the SavedModel first and the weights last. The rows of `training`
     calibrate int8, and fill up what was held out where that is little. `timeout_s` bounds one conversion or
     one proof, `memory_bytes` the resident memory of its process. An `optional` entry that fails is left out
-    of the result and of `out`.
+    of the result and of `out`. `class_names`, of the one output's classes by number, and `decode_images` are
+    for the SavedModel's further signatures.
 
     `present` are the signatures that must stay as they are, as a version's manifest has them. With
     `saved_model`, the folder of a version of this model, only the entries are made, out of that one.
@@ -139,6 +147,8 @@ def export(
             held_out,
             training,
             preparation=preparation,
+            class_names=class_names,
+            decode_images=decode_images,
             saved_model=saved_model or out,
             timed=timed,
             out=out,
@@ -161,7 +171,7 @@ def export(
                 _remove(out / entry.path)
                 skip(entry.name, error)
         if whole:
-            bench.write_warmup()
+            bench.write_warmup(entries[0])
     _raise_if(stop)
     if whole:
         step("exporting", WEIGHTS)
@@ -176,6 +186,7 @@ class _Bench:
     endpoint: Endpoint
     expected: Arrays
     targets: Arrays
+    rows: int
     training_rows: int
     features: Path
     requests: Path | None
@@ -195,6 +206,8 @@ class _Bench:
         training: Samples,
         *,
         preparation: Preparation | None,
+        class_names: Sequence[str] | None,
+        decode_images: DecodeImages | None,
         saved_model: Path,
         timed: bool,
         out: Path,
@@ -209,13 +222,16 @@ class _Bench:
         requests = None
         if rows.requests is not None:
             requests = write_arrays(scratch / "requests.npz", rows.requests)
-        endpoint = Endpoint.of(model, rows.features, preparation)
+        endpoint = Endpoint.of(
+            model, rows.features, preparation, class_names=class_names, decode_images=decode_images
+        )
         features = endpoint.bind(rows.features)
         calibration = endpoint.bind(_first(training.features, CALIBRATION_ROWS))
         return cls(
             endpoint=endpoint,
             expected=endpoint.predict(features, BATCH_SIZE),
             targets=_first(endpoint.bind_targets(held_out.targets), PROOF_ROWS),
+            rows=rows.rows,
             training_rows=training_rows,
             features=write_arrays(scratch / "features.npz", features),
             requests=requests,
@@ -246,11 +262,12 @@ class _Bench:
         recipe = self.converter.ask(request, artifact=entry.name)["recipe"]
         return ", ".join(filter(None, [recipe, differing]))
 
-    def write_warmup(self) -> None:
-        """Have TensorFlow Serving answer a few of the rows before its first caller."""
+    def write_warmup(self, saved_model: Entry) -> None:
+        """Have TensorFlow Serving answer a few of the rows, by each signature, before its first caller."""
         rows = {SIGNATURE: self.features}
         if self.requests is not None:
             rows = {SIGNATURE: self.requests, CORE: self.features}
+        rows |= {name: self._sent(name) for name in self._further(saved_model)}
         try:
             write_warmup(self.out, {signature: read_arrays(file) for signature, file in rows.items()})
         # TensorFlow writes it, and has errors of its own for a full disk.
@@ -261,10 +278,13 @@ class _Bench:
         """Compare one artifact with the model, and describe it."""
         path = self.out / entry.path
         asked = self.features
-        if self.requests is not None and entry.format == SAVED_MODEL:
-            # Both of its signatures; what is told of it is the one that is served.
-            self._compared(entry, self.features, signature=CORE)
-            asked = self.requests
+        if entry.format == SAVED_MODEL:
+            # All of its signatures; what is told of it is the one that is served.
+            if self.requests is not None:
+                self._compared(entry, self.features, signature=CORE)
+                asked = self.requests
+            for name, signature in self._further(entry).items():
+                self._prove_further(entry, name, signature, read_arrays(asked))
         reply, parity = self._compared(entry, asked)
         size_bytes, sha256 = measure(path)
         return Artifact(
@@ -281,6 +301,26 @@ class _Bench:
             load_ms=reply["load_ms"],
             signature=reply["signature"],
         )
+
+    def _further(self, saved_model: Entry) -> Mapping[saved_model_format.SignatureName, FurtherSignature]:
+        options = saved_model.options
+        assert isinstance(options, saved_model_format.Options)
+        return further_signatures(self.endpoint, options.signatures)
+
+    def _sent(self, signature: str) -> Path:
+        """Say where the rows lie in the form in which a further signature is sent them."""
+        return self.scratch / f"{signature}.sent.npz"
+
+    def _prove_further(self, entry: Entry, name: str, signature: FurtherSignature, columns: Arrays) -> None:
+        """Compare what a further signature answers with what the model does to the rows that were sent it."""
+        columns = _first(columns, FURTHER_ROWS)
+        carried = signature.carried(columns)
+        answers = _first(self.expected, FURTHER_ROWS)
+        if any(carried[column] is not columns[column] for column in columns):
+            answers = self.endpoint.predict_request(carried, BATCH_SIZE)
+        expected = signature.expected(answers)
+        sent = write_arrays(self._sent(name), {signature.INPUT: signature.sent(carried)})
+        self._compared(entry, sent, signature=name, expected=expected)
 
     def _source(self, entry: Entry) -> tuple[Path, str]:
         """Return the SavedModel to convert from, and what sets it apart from the version's own."""
@@ -309,12 +349,18 @@ class _Bench:
         assert isinstance(entry.maker, WrittenFormat)
         try:
             return entry.maker.write(endpoint, destination, entry.options)
+        except ExporterError:
+            raise
         # Keras, TensorFlow and a user's own layers raise whatever they like; the name is added here.
         except Exception as error:
             raise making_failed(name, f"{type(error).__name__}: {error}") from error
 
-    def _compared(self, entry: Entry, rows: Path, **which: str) -> tuple[dict[str, Any], Parity]:
-        """Ask an artifact all rows, and hold its answers against the model's.
+    def _compared(
+        self, entry: Entry, rows: Path, *, signature: str | None = None, expected: Arrays | None = None
+    ) -> tuple[dict[str, Any], Parity]:
+        """Ask an artifact all rows, and hold its answers against the model's, or against those expected.
+
+        Of several signatures one may be named: its outputs are then told as `signature/output`.
 
         Raises:
             ExportMismatchError: they differ.
@@ -327,12 +373,21 @@ class _Bench:
             "features": str(rows),
             "answers": str(answers),
             "modules": self.modules,
-            "timed": self.timed,
-            **which,
+            "timed": self.timed and signature is None,
+            **({} if signature is None else {"signature": signature}),
         }
         reply = self.converter.ask(request, artifact=entry.name)
         runs = {size: read_arrays(answers / f"{size}.npz") for size in reply["batch_sizes"]}
-        parity = compare(self.expected, runs, entry.allowed, self.targets, training_rows=self.training_rows)
+        expected, targets = (self.expected, self.targets) if expected is None else (expected, {})
+        if signature is not None:
+            expected, targets, *told = (
+                {f"{signature}/{name}": array for name, array in arrays.items()}
+                for arrays in (expected, targets, *runs.values())
+            )
+            runs = dict(zip(runs, told, strict=True))
+        rows_told = min(len(array) for array in expected.values())
+        training_rows = max(0, rows_told - (self.rows - self.training_rows))
+        parity = compare(expected, runs, entry.allowed, targets, training_rows=training_rows)
         if not parity.agrees:
             raise ExportMismatchError(entry.name, parity)
         return reply, parity

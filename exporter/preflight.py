@@ -15,6 +15,7 @@ from exporter.format import missing
 if TYPE_CHECKING:
     import keras
 
+    from exporter.endpoint import DecodeImages
     from exporter.preparation import Preparation
 
 ROWS = 32
@@ -28,6 +29,7 @@ def preflight(
     held_out: Samples,
     training: Samples,
     preparation: Preparation | None = None,
+    decode_images: DecodeImages | None = None,
     should_stop: Callable[[], bool] | None = None,
     timeout_s: float = 600,
     memory_bytes: int | None = None,
@@ -56,6 +58,7 @@ def preflight(
                 held_out=_first(held_out),
                 training=training,
                 preparation=preparation,
+                decode_images=decode_images,
                 out=Path(folder),
                 timed=False,
                 on_skip=refused.__setitem__,

@@ -12,9 +12,12 @@ from service.kind import Cancelled, Channel, Interrupted
 from service.memory import left_bytes
 from service.protocol import Order
 from service.settings import Settings
+from trainer.columns import image
+from trainer.table import BYTES, Field
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
     from exporter.entries import Entry
     from exporter.errors import ExporterError
@@ -25,6 +28,8 @@ TRIED_S = 120.0
 
 # Any: a JSON document, an artifact as manifests have it.
 Record = dict[str, Any]
+
+_COLOR_MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}
 
 
 def bounds(settings: Settings) -> dict[str, Any]:
@@ -40,6 +45,7 @@ def exported(
     out: Path,
     channel: Channel,
     *,
+    class_names: Sequence[str] | None = None,
     present: Mapping[str, Any] | None = None,
     saved_model: Path | None = None,
 ) -> list[Record]:
@@ -66,6 +72,7 @@ def exported(
             entries,
             **_rows(rows),
             out=out,
+            class_names=class_names,
             present=present,
             saved_model=saved_model,
             on_step=step,
@@ -101,6 +108,14 @@ def tried(
         )
 
 
+def decode_images(files: tf.Tensor, height: int, width: int, channels: int) -> tf.Tensor:
+    """Make files into pixels, uint8 (rows, height, width, channels), as a column of images does."""
+    options = image.Options.model_validate(
+        {"kind": image.KIND, "image_size": (height, width), "color_mode": _COLOR_MODES[channels]}
+    )
+    return image.transform(options, Field(BYTES), {}, image.KIND).apply(files)
+
+
 @contextmanager
 def _ending(channel: Channel) -> Iterator[Callable[[], bool]]:
     """Ask whether the supervisor wants an end, and end in its way."""
@@ -120,6 +135,7 @@ def _rows(rows: ProofRows) -> dict[str, Any]:
         "held_out": Samples(rows.held_out.features, _targets(rows), rows.requests),
         "training": Samples(rows.representative, requests=rows.representative_requests),
         "preparation": rows.preprocessing,
+        "decode_images": decode_images,
     }
 
 

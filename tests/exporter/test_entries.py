@@ -40,6 +40,11 @@ def test_an_unknown_format_is_refused_with_the_valid_ones():
             {"format": "tflite", "quantization": "int4"},
             "Input should be 'float16', 'dynamic', 'int8' or 'int8_io'",
         ),
+        (
+            {"format": "saved_model", "signatures": ["clasify"]},
+            "Input should be 'classify', 'regress' or 'image_bytes'",
+        ),
+        ({"format": "saved_model", "signatures": ["regress", "regress"]}, "name each signature once"),
         ({"format": "tflite", "tolerance": 0}, "greater than 0"),
         ({"format": "tflite", "tolerance": float("nan")}, "finite number"),
         ({"format": "tflite", "name": "../../up"}, "should match pattern"),

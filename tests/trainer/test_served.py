@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from pydantic import TypeAdapter
 
+from exporter import examples
 from exporter.entries import ExportEntry
 from exporter.export import Samples, export
 from exporter.signatures import signature_of
@@ -15,7 +16,15 @@ from serving import warmup
 from tests.trainer.test_loading import body_of, people
 
 __all__ = ["people"]
-ENTRIES = [TypeAdapter(ExportEntry).validate_python({"format": name}) for name in ("tflite", "onnx", "tfjs")]
+ENTRIES = [
+    TypeAdapter(ExportEntry).validate_python(entry)
+    for entry in (
+        {"format": "saved_model", "signatures": ["classify"]},
+        {"format": "tflite"},
+        {"format": "onnx"},
+        {"format": "tfjs"},
+    )
+]
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +50,7 @@ def version(trained, tmp_path_factory):
         training=Samples(trained.rows.representative, requests=trained.rows.representative_requests),
         out=folder,
         preparation=trained.rows.preprocessing,
+        class_names=trained.fitted.classes["species"],
     )
     return folder, {artifact.name: artifact for artifact in artifacts}
 
@@ -51,10 +61,11 @@ def asked(folder, columns):
     return loaded.signatures["serving_default"](**tensors)["output_0"].numpy()
 
 
-def test_all_formats_agree_and_the_saved_model_has_two_signatures(version):
+def test_all_formats_agree_and_the_saved_model_has_three_signatures(version):
     folder, artifacts = version
     assert {"saved_model", "tflite", "onnx", "tfjs"} <= artifacts.keys()
     signatures = signature_of(folder)
+    assert sorted(signatures) == ["classify", "core", "serving_default"]
     inputs = {each.name: (each.dtype, each.shape) for each in signatures["serving_default"].inputs}
     assert inputs == {
         "age": ("float32", (None,)),
@@ -100,14 +111,34 @@ def test_rows_never_seen_are_answered_as_keras_does_on_prepared_ones(trained, ve
     assert np.abs(asked(version[0], rows) - expected).max() < 1e-6
 
 
+def test_examples_of_columns_are_classified_and_what_they_lack_is_missing(trained, version):
+    rows = {
+        "age": np.array([math.nan, 40.0], np.float32),
+        "city": np.array(["", "Rome"], object),
+        "note": np.array(["", "a dog"], object),
+        "born": np.array(["1950-01-01", "1999-02-28"], object),
+        "plain": np.array([0.0, 5.5], np.float32),
+    }
+    sent = examples.serialize(rows, gaps=True)
+    assert "age" not in tf.train.Example.FromString(sent[0]).features.feature
+    loaded = tf.saved_model.load(str(version[0]))
+    answer = loaded.signatures["classify"](inputs=tf.constant(sent))
+    expected = loaded.signatures["serving_default"](**{n: tf.constant(each) for n, each in rows.items()})
+    assert np.isfinite(answer["scores"]).all()
+    np.testing.assert_allclose(answer["scores"], expected["output_0"], atol=1e-6)
+    assert answer["classes"].numpy().tolist() == [[b"cat", b"dog", "łoś".encode()]] * 2
+
+
 def test_what_was_fitted_is_a_document(trained):
     again = json.loads(json.dumps(trained.fitted.to_json()))
     assert again["classes"] == {"species": ["cat", "dog", "łoś"]}
     assert again["columns"]["city"]["vocabulary"] == ["Oslo", "Rome", "東京"]
 
 
-def test_it_is_warmed_by_both_signatures_columns_among_them(trained, version):
+def test_it_is_warmed_by_all_signatures_columns_among_them(trained, version):
     folder, _ = version
     requests = list(warmup.requests(folder))
-    assert [each.model_spec.signature_name for each in requests] == ["serving_default"] * 2 + ["core"] * 2
+    assert [each.model_spec.signature_name for each in requests] == [
+        name for name in ("serving_default", "core", "classify") for _ in (1, 32)
+    ]
     assert set(requests[0].inputs) == set(trained.rows.requests)
