@@ -82,7 +82,16 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     store = Store(Path(order.details["store_root"]))
     staging = store.stage(_model(order), order.job_id, order.token)
     present = None if spec.allow_signature_change else order.details["signature"]
-    artifacts = exported(order, trained.model, spec.export, trained.rows, staging, channel, present=present)
+    artifacts = exported(
+        order,
+        trained.model,
+        spec.export,
+        trained.rows,
+        staging,
+        channel,
+        class_names=_class_names(trained),
+        present=present,
+    )
     section = recorded(spec.model, trained.model, base)
     artifacts += [
         _write_samples(trained, staging),
@@ -228,6 +237,12 @@ def _train(spec: JobSpec, order: Order, observer: _Observer, base: Base | None) 
         raise Cancelled from error
     except errors.Interrupted as error:
         raise Interrupted from error
+
+
+def _class_names(trained: Trained) -> list[str] | None:
+    """Name the classes of the only label that is a category, by number."""
+    classes = [] if trained.fitted is None else list(trained.fitted.classes.values())
+    return [str(name) for name in classes[0]] if len(classes) == 1 else None
 
 
 def _write_samples(trained: Trained, staging: Path) -> dict[str, Any]:

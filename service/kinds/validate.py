@@ -31,6 +31,7 @@ def warm_up() -> None:
 
 def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     """Look at the spec, the data and the model, try its exports, and train nothing."""
+    from trainer.compiling import compile_model
     from trainer.reopening import untrained
     from trainer.validating import validate
     from trainer.warming import warm_up
@@ -49,6 +50,8 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     exports = [feasibility(entry) for entry in with_saved_model(spec.export)]
     if not found["faults"]:
         model, rows = untrained(spec, data_file=file, **how)
+        if not model.compiled:  # some exports depend on the loss
+            compile_model(model, spec.compile)
         reasons = tried(order, model, spec.export, rows, channel)
         exports = [
             {**each, "feasible": reasons[each["name"]] is None, "reason": reasons[each["name"]]}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 import re
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +18,12 @@ import numpy as np
 import onnxruntime
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from PIL import Image
+from tensorflow.core.example.example_pb2 import Example
 
 from fitserve import Client, InvalidInputError, Predictor
 from tests.acceptance.stack import RunningStack
+from tests.docs.blocks import ROOT, blocks_of
 from trainer.fitted import Fitted
 
 CITIES = ["Rome", "Łódź", "Oslo"]
@@ -92,6 +99,7 @@ PEOPLE: list[dict[str, Any]] = [
     }
     for n in range(60)
 ]
+COLUMNS = ["age", "city", "note", "since"]
 ALL_KINDS: dict[str, Any] = {
     "name": "people",
     "model": {
@@ -104,7 +112,7 @@ ALL_KINDS: dict[str, Any] = {
     "data": {
         "kind": "inline",
         "rows": PEOPLE,
-        "features": ["age", "city", "note", "since"],
+        "features": COLUMNS,
         "label": "species",
         "columns": {
             "age": {"kind": "number", "missing": "median"},
@@ -117,7 +125,11 @@ ALL_KINDS: dict[str, Any] = {
     },
     "compile": {"loss": "sparse_categorical_crossentropy", "optimizer": "adam"},
     "fit": {"epochs": 2},
-    "export": [{"format": "tflite"}, {"format": "onnx"}],
+    "export": [
+        {"format": "saved_model", "signatures": ["classify"]},
+        {"format": "tflite"},
+        {"format": "onnx"},
+    ],
     "seed": 1,
 }
 
@@ -191,6 +203,110 @@ def test_what_training_never_saw_is_answered_by_the_core_alike(
     np.testing.assert_allclose(
         next(iter(lite.get_signature_runner()(**{name: prepared}).values())), expected, atol=1e-5
     )
+
+
+SHAPES: dict[str, Any] = {
+    "name": "shapes",
+    "model": {
+        "kind": "sequential",
+        "layers": [
+            {"class_name": "Rescaling", "config": {"scale": 0.0625}},
+            {"class_name": "Flatten"},
+            {"class_name": "Dense", "config": {"units": 10, "activation": "softmax", "name": "digit"}},
+        ],
+    },
+    "data": {"kind": "npz", "uri": "dataset://shapes", "features": "x", "label": "y"},
+    "compile": {"loss": "sparse_categorical_crossentropy"},
+    "export": [{"format": "saved_model", "signatures": ["classify", "image_bytes"]}],
+    "seed": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def shapes(client: Client, data: Path) -> str:
+    client.upload(data / "digits.npz", name="shapes")
+    job = client.wait(client.submit(SHAPES).id, timeout_s=240)
+    assert job.status == "succeeded", job.error
+    client.version("shapes", 1, wait_s=30)
+    return "shapes"
+
+
+def test_examples_are_classified_over_grpc_and_rest_by_the_names_of_the_classes(
+    client: Client, stack: RunningStack, people: str
+) -> None:
+    assert sorted(client.version(people, 1).signature or {}) == ["classify", "core", "serving_default"]
+    rows = [{"age": 31, "city": "Rome"}, {"note": "nicht gut", "since": "2020-02-29"}]
+    sent = [example(**row) for row in rows]
+    with Predictor(stack.addresses.serving_grpc) as predictor:
+        expected = predictor.predict(people, [dict.fromkeys(COLUMNS) | row for row in rows]).output
+        answer = predictor.predict(people, {"inputs": sent}, signature="classify")
+    np.testing.assert_allclose(answer["scores"], expected, atol=1e-6)
+    names = [[str(name, "utf-8") for name in row] for row in answer["classes"]]
+    assert names == [["cat", "łoś"]] * 2
+    over_rest = asked_over_rest(stack, people, "classify", sent)
+    assert [row["classes"] for row in over_rest] == names
+    np.testing.assert_allclose([row["scores"] for row in over_rest], expected, atol=1e-6)
+
+
+def test_images_are_answered_over_grpc_and_rest_as_their_pixels_are(
+    stack: RunningStack, shapes: str, data: Path
+) -> None:
+    pixels = np.load(data / "digits.npz")["x"][:3]
+    files = [png(image) for image in pixels]
+    with Predictor(stack.addresses.serving_grpc) as predictor:
+        expected = predictor.predict(shapes, pixels).output
+        answer = predictor.predict(shapes, {"image_bytes": files}, signature="image_bytes")
+    np.testing.assert_allclose(answer.output, expected, atol=1e-6)
+    np.testing.assert_allclose(asked_over_rest(stack, shapes, "image_bytes", files), expected, atol=1e-6)
+
+
+def test_the_examples_of_the_serving_page_are_answered(
+    stack: RunningStack, people: str, shapes: str, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "shape.png").write_bytes(png(np.load(data / "digits.npz")["x"][0]))
+    blocks = [block for block in blocks_of(ROOT / "docs" / "serving.md") if "signatures" in block.words]
+    printed = []
+    for block in blocks:
+        command = [sys.executable, "-c"] if block.language == "python" else ["bash", "-euc"]
+        addresses = stack.addresses
+        text = block.at(api=addresses.api, grpc=addresses.serving_grpc, rest=addresses.serving_rest[7:])
+        done = subprocess.run(
+            [*command, text], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, f"{block.place}\n{done.stdout}\n{done.stderr}"
+        printed.append(done.stdout)
+    assert "b'cat'" in printed[0]
+    assert len(json.loads(printed[1])["predictions"][0]) == 10
+
+
+def example(**columns: Any) -> bytes:
+    """Serialize a `tf.Example` of texts and numbers."""
+    made = Example()
+    for name, value in columns.items():
+        feature = made.features.feature[name]
+        if isinstance(value, str):
+            feature.bytes_list.value.append(value.encode())
+        else:
+            feature.float_list.value.append(value)
+    return made.SerializeToString()
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels[..., 0].astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def asked_over_rest(stack: RunningStack, model: str, signature: str, inputs: list[bytes]) -> Any:
+    body = {
+        "signature_name": signature,
+        "instances": [{"b64": base64.b64encode(each).decode()} for each in inputs],
+    }
+    answer = httpx.post(
+        f"{stack.addresses.serving_rest}/v1/models/{model}:predict", json=body, trust_env=False
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()["predictions"]
 
 
 def core_of(fitted: Fitted, rows: list[dict[str, Any]]) -> np.ndarray:
