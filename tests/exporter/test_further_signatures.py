@@ -127,6 +127,8 @@ def test_the_file_says_which_call_of_tensorflow_serving_asks_a_signature(version
         "classify": "tensorflow/serving/classify",
         "regress": "tensorflow/serving/regress",
     }
+    valid = tf.compat.v1.saved_model.signature_def_utils.is_valid_signature
+    assert all(valid(graph.signature_def[name]) for name in methods)
     # TensorFlow's fingerprint is of this file, and not of the one before the methods were named.
     (tmp_path / "saved_model.pb").write_bytes(content)
     write_fingerprint(str(tmp_path))
