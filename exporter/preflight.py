@@ -5,17 +5,21 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from exporter.endpoint import Endpoint
 from exporter.entries import SAVED_MODEL, Entry, with_saved_model
-from exporter.errors import ExporterError, ExportFailedError, ExportMismatchError
+from exporter.errors import ExporterError, ExportFailedError, ExportMismatchError, SignatureChangedError
 from exporter.export import Samples, export
 from exporter.format import missing
+from exporter.formats.saved_model import Options, intended
+from exporter.signatures import changes
 
 if TYPE_CHECKING:
     import keras
 
     from exporter.endpoint import DecodeImages
+    from exporter.format import Arrays
     from exporter.preparation import Preparation
 
 ROWS = 32
@@ -70,6 +74,35 @@ def preflight(
             return {entry.name: str(error) for entry in entries}
     said = {name: str(error) for name, error in refused.items() if not _learnt(entries, name, error)}
     return {entry.name: "; ".join(missing(entry.maker)) or said.get(entry.name) for entry in entries}
+
+
+def refuse_signatures(
+    model: keras.Model,
+    entries: Sequence[Entry],
+    *,
+    row: Arrays,
+    preparation: Preparation | None = None,
+    class_names: Sequence[str] | None = None,
+    decode_images: DecodeImages | None = None,
+    present: Mapping[str, Any] | None = None,
+) -> None:
+    """Refuse what could be asked of the model by other names than callers use, or not at all.
+
+    Nothing is written: it takes as long as tracing the model, and no time where nothing could be refused.
+    `row` is a row of the data, `present` as in `export`.
+
+    Raises:
+        SignatureChangedError: a signature would differ from that in `present`.
+        ExportFailedError: a further signature isn't for such a model.
+    """
+    (saved_model, *_) = with_saved_model(entries)
+    assert isinstance(saved_model.options, Options)
+    if not present and not saved_model.options.signatures:
+        return
+    endpoint = Endpoint.of(model, row, preparation, class_names=class_names, decode_images=decode_images)
+    changed = [*changes(present or {}, intended(endpoint, saved_model.options))]
+    if changed:
+        raise SignatureChangedError(changed)
 
 
 def _learnt(entries: Sequence[Entry], name: str, error: ExporterError) -> bool:

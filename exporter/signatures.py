@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from exporter.format import SIGNATURE
 from exporter.preparation import CORE
 
-# TensorFlow's protos, which carry no types.
+# TensorFlow's protos, which carry no types; its tensors and their specs.
 Proto: TypeAlias = Any
+Tensor: TypeAlias = Any
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,13 @@ class Signature:
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> Self:
+        """Describe tensors, or their specs, by name."""
+        return cls(
+            *(tuple(_described(name, side[name]) for name in sorted(side)) for side in (inputs, outputs))
+        )
 
     # Any: a JSON document.
     def to_json(self) -> dict[str, Any]:
@@ -93,6 +101,11 @@ def _tensors(infos: Proto) -> tuple[TensorInfo, ...]:
         TensorInfo(name, tf.dtypes.as_dtype(info.dtype).name, _shape(info.tensor_shape))
         for name, info in sorted(infos.items())
     )
+
+
+def _described(name: str, tensor: Tensor) -> TensorInfo:
+    rank_is_free = tensor.shape.rank is None
+    return TensorInfo(name, tensor.dtype.name, None if rank_is_free else tuple(tensor.shape.as_list()))
 
 
 def _shape(shape: Proto) -> tuple[int | None, ...] | None:

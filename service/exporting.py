@@ -12,6 +12,7 @@ from service.kind import Cancelled, Channel, Interrupted
 from service.memory import left_bytes
 from service.protocol import Order
 from service.settings import Settings
+from serving.store import Store
 from trainer.columns import image
 from trainer.table import BYTES, Field
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from exporter.entries import Entry
     from exporter.errors import ExporterError
-    from trainer.rows import ProofRows
+    from trainer.rows import Built, ProofRows
 
 TRIED_S = 120.0
 """A dry run waits no longer for one artifact."""
@@ -35,6 +36,12 @@ _COLOR_MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}
 def bounds(settings: Settings) -> dict[str, Any]:
     """What an order's details say of the exports' bounds."""
     return {"export_s": settings.export_s}
+
+
+def present_signature(store: Store, model: str) -> Mapping[str, Any] | None:
+    """The signatures of the model's newest version, which programs out there rely on."""
+    newest = max(store.versions(model), default=None)
+    return None if newest is None else store.manifest(model, newest).signature
 
 
 def exported(
@@ -85,6 +92,31 @@ def exported(
     for record in records:
         del record["size_bytes"], record["sha256"]
     return records
+
+
+def refuse_signatures(
+    built: Built,
+    entries: Sequence[Entry],
+    *,
+    class_names: Sequence[str] | None,
+    present: Mapping[str, Any] | None,
+) -> None:
+    """Refuse a model before it is trained, as `exporter.preflight.refuse_signatures` does.
+
+    Raises:
+        exporter.errors.ExporterError: a signature would differ, or isn't for such a model.
+    """
+    from exporter import preflight
+
+    preflight.refuse_signatures(
+        built.model,
+        entries,
+        row=built.row,
+        preparation=built.preprocessing,
+        class_names=class_names,
+        decode_images=decode_images,
+        present=present,
+    )
 
 
 def tried(

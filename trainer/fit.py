@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from trainer.architecture import Base, build
@@ -14,7 +15,7 @@ from trainer.memory import refuse_beyond
 from trainer.observer import Observer
 from trainer.precision import compute_in
 from trainer.resume import Checkpoints
-from trainer.rows import named_as
+from trainer.rows import Built, built, named_as
 from trainer.run import Run, Trained
 from trainer.source import DataFile
 from trainer.spec import TrainSpec
@@ -33,6 +34,7 @@ def fit(
     devices: Devices = ONE_CPU,
     base: Base | None = None,
     memory_bytes: int | None = None,
+    on_built: Callable[[Built], None] | None = None,
 ) -> Trained:
     """Train what `spec` describes on `data_file`, going on from the newest good checkpoint in `workdir`.
 
@@ -40,7 +42,8 @@ def fit(
     deterministically, which some of them pay for with speed, and a resumed run with the threads of its
     checkpoint: it ends with the weights of an uninterrupted one, to the bit. For that, the process may have
     imported TensorFlow but not touched a device. `base` is the version that the model starts from, if any.
-    A model whose training keeps more than `memory_bytes` is refused before it takes them.
+    A model whose training keeps more than `memory_bytes` is refused before it takes them. `on_built` is told
+    the model before it is trained, and may refuse it.
 
     Raises:
         OSError: the disk is full or failing; the last good checkpoints are still there.
@@ -77,6 +80,8 @@ def fit(
         compute_in(model, spec.resources.precision)
         if not model.compiled:
             compile_model(model, spec.compile)
+        if on_built is not None:
+            on_built(built(model, splits))
         run = Run(
             spec,
             splits=splits,

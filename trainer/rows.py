@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from trainer.compiling import CompileOptions
+    from trainer.fitted import Fitted
     from trainer.preprocessing import Preprocessing
 
 HELD_OUT_ROWS = 4096
@@ -76,18 +77,42 @@ class ProofRows:
     representative_requests: Mapping[str, np.ndarray] | None
 
 
+@dataclass(frozen=True)
+class Built:
+    """A model before it is trained, with a training row as it takes it, and what was learnt of the columns.
+
+    `row` is (1, ...) by input; `preprocessing` prepares requests' columns, where they are prepared.
+    """
+
+    model: keras.Model
+    row: Mapping[str, np.ndarray]
+    preprocessing: Preprocessing | None
+    fitted: Fitted | None
+
+
+def built(model: keras.Model, splits: Splits) -> Built:
+    """Describe a model that will be trained on these rows."""
+    row = cast(model, splits.train.take(slice(1))).features
+    return Built(model, row, _preparing(splits), splits.fitted)
+
+
 def proof_rows(model: keras.Model, splits: Splits) -> ProofRows:
     """Choose the rows by which the model's exports are proven."""
     part, held_out = next((name, part) for name, part in splits.by_use() if part is not None)
-    preprocessing = splits.preprocessing
     return ProofRows(
         part=part,
         held_out=cast(model, held_out.take(slice(HELD_OUT_ROWS))),
         representative=cast(model, splits.train.take(slice(REPRESENTATIVE_ROWS))).features,
-        preprocessing=preprocessing if preprocessing and preprocessing.prepares else None,
+        preprocessing=_preparing(splits),
         requests=splits.requests.get(part),
         representative_requests=splits.requests.get("train"),
     )
+
+
+def _preparing(splits: Splits) -> Preprocessing | None:
+    """The preprocessing, where requests' columns are not the model's inputs already."""
+    preprocessing = splits.preprocessing
+    return preprocessing if preprocessing and preprocessing.prepares else None
 
 
 def judged(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
 
@@ -12,9 +12,14 @@ from exporter.format import SIGNATURE, FormatOptions, Loaded, Runtime, Tolerance
 from exporter.preparation import CORE
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from exporter.endpoint import Endpoint
     from exporter.format import Arrays
     from exporter.further_signatures import FurtherSignature
+    from exporter.signatures import Signature
+
+    EntryPoints: TypeAlias = Mapping[str, tuple[Callable[..., Any], list[tf.TensorSpec]]]
 
 NAME = "saved_model"
 # The version's folder is the SavedModel; everything else lies in its assets.extra.
@@ -58,7 +63,6 @@ def write(endpoint: Endpoint, destination: Path, options: Options) -> str:
         ExportFailedError: a further signature isn't for such a model.
     """
     import keras
-    import tensorflow as tf
 
     from exporter.further_signatures import further_signatures
 
@@ -69,16 +73,46 @@ def write(endpoint: Endpoint, destination: Path, options: Options) -> str:
     if endpoint.preparation is not None:
         for kept in endpoint.preparation.keeps():
             archive.track(kept)
-        archive.add_endpoint(CORE, endpoint.serve, input_signature=endpoint.tensor_specs())
         recipe += f" of columns and {CORE} of numbers"
-    archive.add_endpoint(SIGNATURE, endpoint.serve_request, input_signature=endpoint.request_specs())
-    for name, signature in further.items():
-        spec = tf.TensorSpec((None,), tf.string, name=signature.INPUT)
-        archive.add_endpoint(name, signature.serve, input_signature=[spec])
-        recipe += f", {name}"
+    for name, (serve, takes) in _entry_points(endpoint, further).items():
+        archive.add_endpoint(name, serve, input_signature=takes)
     archive.write_out(str(destination), verbose=False)
     _name_methods(destination, further)
-    return f"{recipe}, dynamic batch"
+    return ", ".join([recipe, *further, "dynamic batch"])
+
+
+def intended(endpoint: Endpoint, options: Options) -> Mapping[str, Signature]:
+    """Say which signatures `write` would write; the model need not be trained.
+
+    Raises:
+        ExportFailedError: a further signature isn't for such a model.
+    """
+    import tensorflow as tf
+
+    from exporter.further_signatures import further_signatures
+    from exporter.signatures import Signature
+
+    further = further_signatures(endpoint, options.signatures)
+    found = {}
+    for name, (serve, takes) in _entry_points(endpoint, further).items():
+        traced = tf.function(serve, input_signature=takes, autograph=False).get_concrete_function()
+        found[name] = Signature.of({spec.name: spec for spec in takes}, traced.structured_outputs)
+    return found
+
+
+def _entry_points(endpoint: Endpoint, further: Mapping[SignatureName, FurtherSignature]) -> EntryPoints:
+    """What is traced into each signature, and what it takes."""
+    import tensorflow as tf
+
+    found: dict[str, tuple[Callable[..., Any], list[tf.TensorSpec]]] = {
+        SIGNATURE: (endpoint.serve_request, endpoint.request_specs())
+    }
+    if endpoint.preparation is not None:
+        found[CORE] = (endpoint.serve, endpoint.tensor_specs())
+    for name, signature in further.items():
+        spec = tf.TensorSpec((None,), tf.string, name=signature.INPUT)
+        found[name] = (signature.serve, [spec])
+    return found
 
 
 def load(path: Path, signature_name: str = SIGNATURE) -> Loaded:

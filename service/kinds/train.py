@@ -21,7 +21,7 @@ from service.bases import ARTIFACT, FILE, FITTED, base_folder, base_of
 from service.cards.card import markdown, page
 from service.cards.facts import facts_of
 from service.data import data_file_of, place_of
-from service.exporting import bounds, exported
+from service.exporting import bounds, exported, present_signature, refuse_signatures
 from service.jobs import EventKind, Job, JobSpec, Status
 from service.kind import Cancelled, Channel, Interrupted, Site
 from service.memory import room_bytes
@@ -37,6 +37,7 @@ from trainer.resume import Checkpoints
 if TYPE_CHECKING:
     from service.records import Claim
     from trainer.fit import Trained
+    from trainer.fitted import Fitted
 
 SAMPLE_ROWS = 32
 EXTRA = "assets.extra"
@@ -45,20 +46,14 @@ LIBRARIES = ("tensorflow", "keras", "numpy", "onnx", "onnxruntime", "tf2onnx", "
 
 def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     """Where the data lies, and where the version is staged."""
+    assert job.name is not None
     return {
         **place_of(site, job),
         **bounds(site.settings),
         "store_root": str(site.settings.store_root),
-        "signature": _present(job, site.store),
+        "signature": present_signature(site.store, job.name),
         **base_folder(job, site.store),
     }
-
-
-def _present(job: Job, store: Store) -> Mapping[str, Any] | None:
-    """The signatures of the model's newest version, which programs out there rely on."""
-    assert job.name is not None
-    newest = max(store.versions(job.name), default=None)
-    return None if newest is None else store.manifest(job.name, newest).signature
 
 
 def warm_up() -> None:
@@ -77,11 +72,11 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
     refuse_infeasible([entry for entry in spec.export if not entry.optional])
     observer = _Observer(channel)
     base = base_of(order.details)
-    trained = _train(spec, order, observer, base)
+    present = None if spec.allow_signature_change else order.details["signature"]
+    trained = _train(spec, order, observer, base, present)
     data_file_of(order.details, order.dataset_digest)  # data in place may have changed under it
     store = Store(Path(order.details["store_root"]))
     staging = store.stage(_model(order), order.job_id, order.token)
-    present = None if spec.allow_signature_change else order.details["signature"]
     artifacts = exported(
         order,
         trained.model,
@@ -89,7 +84,7 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
         trained.rows,
         staging,
         channel,
-        class_names=_class_names(trained),
+        class_names=_class_names(trained.fitted),
         present=present,
     )
     section = recorded(spec.model, trained.model, base)
@@ -216,7 +211,13 @@ class _Observer:
         return datetime.fromtimestamp(end, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _train(spec: JobSpec, order: Order, observer: _Observer, base: Base | None) -> Trained:
+def _train(
+    spec: JobSpec,
+    order: Order,
+    observer: _Observer,
+    base: Base | None,
+    present: Mapping[str, Any] | None,
+) -> Trained:
     from trainer import errors
     from trainer.fit import fit
     from trainer.strategy import Devices
@@ -232,6 +233,9 @@ def _train(spec: JobSpec, order: Order, observer: _Observer, base: Base | None) 
             devices=Devices(cpus=int(os.environ.get(LOGICAL_CPUS) or 1), tpu=TPU in os.environ),
             base=base,
             memory_bytes=room_bytes(order.memory_limit_bytes),
+            on_built=lambda built: refuse_signatures(
+                built, spec.export, class_names=_class_names(built.fitted), present=present
+            ),
         )
     except errors.Cancelled as error:
         raise Cancelled from error
@@ -239,9 +243,9 @@ def _train(spec: JobSpec, order: Order, observer: _Observer, base: Base | None) 
         raise Interrupted from error
 
 
-def _class_names(trained: Trained) -> list[str] | None:
+def _class_names(fitted: Fitted | None) -> list[str] | None:
     """Name the classes of the only label that is a category, by number."""
-    classes = [] if trained.fitted is None else list(trained.fitted.classes.values())
+    classes = [] if fitted is None else list(fitted.classes.values())
     return [str(name) for name in classes[0]] if len(classes) == 1 else None
 
 

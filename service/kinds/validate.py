@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exporter.entries import Entry, with_saved_model
 from exporter.format import missing
 from service.answers import complete, give_up, mark, resume
 from service.bases import base_folder, base_of
 from service.data import data_file_of, place_of
-from service.exporting import bounds, tried
+from service.exporting import bounds, present_signature, refuse_signatures, tried
 from service.jobs import Job, JobSpec
 from service.kind import Channel, Site
 from service.memory import room_bytes
 from service.protocol import Order
+
+if TYPE_CHECKING:
+    import keras
+
+    from trainer.rows import ProofRows
 
 __all__ = ["complete", "give_up", "mark", "prepare", "resume", "run", "warm_up"]
 
 
 def prepare(job: Job, site: Site) -> Mapping[str, Any]:
     """Where the data lies, and the version that the model starts from."""
-    return {**place_of(site, job), **bounds(site.settings), **base_folder(job, site.store)}
+    return {
+        **place_of(site, job),
+        **bounds(site.settings),
+        "signature": present_signature(site.store, job.spec["name"]),
+        **base_folder(job, site.store),
+    }
 
 
 def warm_up() -> None:
@@ -47,23 +57,44 @@ def run(order: Order, channel: Channel) -> Mapping[str, Any]:
         "workdir": Path(order.work_folder),
     }
     found = validate(spec, data_file=file, **how)
+    faults = [*found["faults"]]
     exports = [feasibility(entry) for entry in with_saved_model(spec.export)]
     if not found["faults"]:
         model, rows = untrained(spec, data_file=file, **how)
         if not model.compiled:  # some exports depend on the loss
             compile_model(model, spec.compile)
+        if not spec.allow_signature_change:
+            faults += _changed(model, rows, spec, order.details["signature"])
         reasons = tried(order, model, spec.export, rows, channel)
         exports = [
             {**each, "feasible": reasons[each["name"]] is None, "reason": reasons[each["name"]]}
             for each in exports
         ]
-    faults = [
+    faults += [
         {"pointer": f"/export/{index}", "detail": each["reason"]}
         for index, entry in enumerate(spec.export)
         for each in exports
         if each["name"] == entry.name and not each["feasible"] and not entry.optional
     ]
-    return {**found, "faults": [*found["faults"], *faults], "exports": exports}
+    return {**found, "faults": faults, "exports": exports}
+
+
+def _changed(
+    model: keras.Model, rows: ProofRows, spec: JobSpec, present: Mapping[str, Any] | None
+) -> Iterator[dict[str, str]]:
+    """Say how the model's signature would differ from that of its newest version."""
+    from exporter.errors import ExportFailedError, SignatureChangedError
+    from trainer.rows import Built
+
+    row = {name: array[:1] for name, array in rows.representative.items()}
+    try:
+        refuse_signatures(
+            Built(model, row, rows.preprocessing, None), spec.export, class_names=None, present=present
+        )
+    except SignatureChangedError as error:
+        yield {"pointer": "/allow_signature_change", "detail": f"{error}; {error.remedy}"}
+    except ExportFailedError:
+        return  # told of its export, which is tried
 
 
 def feasibility(entry: Entry) -> dict[str, Any]:

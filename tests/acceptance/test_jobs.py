@@ -207,6 +207,7 @@ def test_a_job_whose_signature_differs_from_the_present_versions_publishes_nothi
     assert (job.status, job.error.code) == ("failed", "signature_changed")
     assert "input 'features' was float32 (*, 30), is float32 (*, 2)" in job.error.detail
     assert "allow_signature_change" in job.error.remedy
+    assert job.raw["metrics"] is None  # nothing was trained in vain
     assert [each.version for each in client.versions("breast-cancer")] == [1]
 
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from exporter.entries import read_entries
-from exporter.export import Samples
-from exporter.preflight import preflight
+from exporter.errors import ExportFailedError, SignatureChangedError
+from exporter.export import Samples, export
+from exporter.preflight import preflight, refuse_signatures
+from exporter.signatures import signature_of
 from tests.formats.subclassed import Subclassed
 
 ROWS = Samples({"x": np.random.default_rng(1).normal(size=(40, 6)).astype(np.float32)})
@@ -44,3 +46,23 @@ def test_a_saved_model_that_can_not_be_made_is_the_reason_of_all() -> None:
     told = preflight(keras.Model(x, twice), entries, held_out=ROWS, training=ROWS)
     assert told["saved_model"] == told["onnx"]
     assert "two outputs share a name: answer, answer" in (told["onnx"] or "")
+
+
+def test_signatures_that_callers_know_are_compared_before_training(classifier, tmp_path) -> None:
+    rows = Samples(classifier.train)
+    entries = read_entries([{"format": "saved_model", "signatures": ["classify"]}])
+    export(classifier.model, entries, held_out=rows, training=rows, out=tmp_path / "1", timed=False)
+    present = {name: signature.to_json() for name, signature in signature_of(tmp_path / "1").items()}
+    assert present.keys() == {"serving_default", "classify"}
+    row = {name: array[:1] for name, array in classifier.train.items()}
+    refuse_signatures(classifier.model, entries, row=row, present=present)  # as it is written, so it is told
+    with pytest.raises(SignatureChangedError, match="signature 'classify' is gone"):
+        refuse_signatures(classifier.model, [], row=row, present=present)
+    with pytest.raises(SignatureChangedError, match="input 'measurements' was float32"):
+        refuse_signatures(classifier.model, entries, row={"numbers": row["measurements"]}, present=present)
+
+
+def test_a_further_signature_that_is_not_for_the_model_is_refused_before_training(classifier) -> None:
+    entries = read_entries([{"format": "saved_model", "signatures": ["image_bytes"]}])
+    with pytest.raises(ExportFailedError, match="image_bytes"):
+        refuse_signatures(classifier.model, entries, row={"x": classifier.train["measurements"][:1]})

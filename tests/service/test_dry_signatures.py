@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,23 @@ def test_a_dry_run_says_which_signatures_a_model_can_not_have(
     assert saved_model["feasible"] == (reason is None)
     assert (reason or "") in (saved_model["reason"] or "")
     assert [fault["pointer"] for fault in told["faults"]] == ([] if reason is None else ["/export/0"])
+
+
+@WARM
+def test_a_dry_run_says_that_callers_would_fail(tmp_path: Path) -> None:
+    tensor = {"name": "size", "dtype": "float64", "shape": [None, 1]}
+    output = {"name": "y", "dtype": "float32", "shape": [None, 3]}
+    given = order(tmp_path, **spec(3, [], CROSSENTROPY))
+    given = replace(
+        given,
+        details={
+            **given.details,
+            "signature": {"serving_default": {"inputs": [tensor], "outputs": [output]}},
+        },
+    )
+    told = validate.run(given, Kept())
+    (fault,) = told["faults"]
+    assert fault["pointer"] == "/allow_signature_change"
+    assert "serving_default input 'size' was float64 (*, 1), is" in fault["detail"]
+    allowed = replace(given, spec={**given.spec, "allow_signature_change": True})
+    assert validate.run(allowed, Kept())["faults"] == []

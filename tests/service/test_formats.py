@@ -39,7 +39,7 @@ def order(tmp_path: Path, **spec: object) -> Order:
         attempt_folder=str(tmp_path),
         work_folder=str(tmp_path),
         leave_at=0.0,
-        details={},
+        details={"export_s": 600.0, "signature": None},
     )
 
 
