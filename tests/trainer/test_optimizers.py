@@ -149,7 +149,7 @@ def resumed_and_whole(
     return run(body), whole
 
 
-@pytest.mark.parametrize("name", quick(OPTIMIZERS, "ScheduleFreeAdamW"))
+@pytest.mark.parametrize("name", quick(OPTIMIZERS))
 def test_a_killed_run_goes_on_with_what_the_optimizer_carried(
     name: str, run: Any, killed: Any, images_file: Path, recorder: Any, tmp_path: Path
 ) -> None:
