@@ -36,7 +36,7 @@ class Converter:
     def __init__(
         self,
         *,
-        timeout_s: float,
+        timeout_s: float = 600,
         memory_bytes: int | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:

@@ -11,6 +11,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,16 +109,15 @@ def export(
     on_step: OnStep | None = None,
     on_skip: OnSkip | None = None,
     should_stop: Callable[[], bool] | None = None,
-    timeout_s: float = 600,
-    memory_bytes: int | None = None,
+    converter: Converter | None = None,
 ) -> list[Artifact]:
     """Write and prove the SavedModel, every entry and the weights; `out` becomes a version's folder.
 
     The order is that of the entries, the SavedModel first and the weights last. The rows of `training`
-    calibrate int8, and fill up what was held out where that is little. `timeout_s` bounds one conversion or
-    one proof, `memory_bytes` the resident memory of its process. An `optional` entry that fails is left out
-    of the result and of `out`. `class_names`, of the one output's classes by number, and `decode_images` are
-    for the SavedModel's further signatures.
+    calibrate int8, and fill up what was held out where that is little. An `optional` entry that fails is left
+    out of the result and of `out`. `class_names`, of the one output's classes by number, and `decode_images`
+    are for the SavedModel's further signatures. A `converter` that is given stays open; else an own one is
+    started and ended.
 
     `present` are the signatures that must stay as they are, as a version's manifest has them. With
     `saved_model`, the folder of a version of this model, only the entries are made, out of that one.
@@ -140,7 +140,7 @@ def export(
     out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="fitserve-export-") as scratch,
-        Converter(timeout_s=timeout_s, memory_bytes=memory_bytes, should_stop=should_stop) as converter,
+        _open(converter, should_stop) as opened,
     ):
         bench = _Bench.prepare(
             model,
@@ -153,7 +153,7 @@ def export(
             timed=timed,
             out=out,
             scratch=Path(scratch),
-            converter=converter,
+            converter=opened,
         )
         for entry in entries:
             _raise_if(stop)
@@ -177,6 +177,12 @@ def export(
         step("exporting", WEIGHTS)
         artifacts.append(_weights(model, out))
     return artifacts
+
+
+def _open(
+    converter: Converter | None, should_stop: Callable[[], bool] | None
+) -> AbstractContextManager[Converter]:
+    return Converter(should_stop=should_stop) if converter is None else nullcontext(converter)
 
 
 @dataclass(frozen=True)

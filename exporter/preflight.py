@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exporter.converter import Converter
 from exporter.endpoint import Endpoint
 from exporter.entries import SAVED_MODEL, Entry, with_saved_model
 from exporter.errors import ExporterError, ExportFailedError, ExportMismatchError, SignatureChangedError
@@ -35,8 +36,7 @@ def preflight(
     preparation: Preparation | None = None,
     decode_images: DecodeImages | None = None,
     should_stop: Callable[[], bool] | None = None,
-    timeout_s: float = 600,
-    memory_bytes: int | None = None,
+    converter: Converter | None = None,
 ) -> Mapping[str, str | None]:
     """Make and run each artifact of a model that may know nothing yet, and keep none.
 
@@ -67,8 +67,7 @@ def preflight(
                 timed=False,
                 on_skip=refused.__setitem__,
                 should_stop=should_stop,
-                timeout_s=timeout_s,
-                memory_bytes=memory_bytes,
+                converter=converter,
             )
         except (ExportFailedError, ExportMismatchError) as error:  # of the SavedModel, which the others need
             return {entry.name: str(error) for entry in entries}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from exporter.converter import Converter
     from exporter.entries import Entry
     from exporter.errors import ExporterError
     from trainer.rows import Built, ProofRows
@@ -73,7 +74,7 @@ def exported(
     def skipped(artifact: str, error: ExporterError) -> None:
         channel.tell(EventKind.LOG, {"message": f"{artifact} was left out: {error}"})
 
-    with _ending(channel) as should_stop:
+    with _converter(order, channel, order.details["export_s"]) as converter:
         artifacts = export(
             model,
             entries,
@@ -84,9 +85,8 @@ def exported(
             saved_model=saved_model,
             on_step=step,
             on_skip=skipped,
-            should_stop=should_stop,
-            timeout_s=order.details["export_s"],
-            memory_bytes=left_bytes(order.memory_limit_bytes),
+            should_stop=_asked_to_end(channel),
+            converter=converter,
         )
     records = [artifact.to_json() for artifact in artifacts]
     for record in records:
@@ -129,14 +129,9 @@ def tried(
     """
     from exporter.preflight import preflight
 
-    with _ending(channel) as should_stop:
+    with _converter(order, channel, min(order.details["export_s"], TRIED_S)) as converter:
         return preflight(
-            model,
-            entries,
-            **_rows(rows),
-            should_stop=should_stop,
-            timeout_s=min(order.details["export_s"], TRIED_S),
-            memory_bytes=left_bytes(order.memory_limit_bytes),
+            model, entries, **_rows(rows), should_stop=_asked_to_end(channel), converter=converter
         )
 
 
@@ -148,13 +143,22 @@ def decode_images(files: tf.Tensor, height: int, width: int, channels: int) -> t
     return image.transform(options, Field(BYTES), {}, image.KIND).apply(files)
 
 
+def _asked_to_end(channel: Channel) -> Callable[[], bool]:
+    return lambda: channel.stop_asked or channel.cancel_asked
+
+
 @contextmanager
-def _ending(channel: Channel) -> Iterator[Callable[[], bool]]:
-    """Ask whether the supervisor wants an end, and end in its way."""
+def _converter(order: Order, channel: Channel, timeout_s: float) -> Iterator[Converter]:
+    """Open a converter that takes what the job has left, and ends as the supervisor asks."""
+    from exporter.converter import Converter
     from exporter.errors import ExportStoppedError
 
+    memory_bytes = left_bytes(order.memory_limit_bytes)
     try:
-        yield lambda: channel.stop_asked or channel.cancel_asked
+        with Converter(
+            timeout_s=timeout_s, memory_bytes=memory_bytes, should_stop=_asked_to_end(channel)
+        ) as converter:
+            yield converter
     except ExportStoppedError as error:
         raise (Cancelled if channel.cancel_asked else Interrupted) from error
 

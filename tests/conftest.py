@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from exporter.converter import Converter
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,6 +27,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if config.getoption("--write-formats") and cells.keys() == MODELS.keys():
         PAGE.write_text(text_of(cells))
         terminalreporter.write_line(f"wrote {PAGE}")
+
+
+@pytest.fixture(scope="session")
+def converter() -> Iterator[Converter]:
+    """One for all exports of this session that don't try its own life: TensorFlow is imported once."""
+    from exporter.converter import Converter
+
+    with Converter() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from exporter.artifact import Artifact
+from exporter.converter import Converter
 from exporter.entries import read_entries
 from exporter.export import Samples, export
 
@@ -135,7 +136,9 @@ def two_by_two() -> Trained:
 
 
 @pytest.fixture(scope="session", params=["image_classifier", "two_by_two"])
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def exported(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, converter: Converter
+) -> Exported:
     """Two models, exported to every format."""
     trained: Trained = request.getfixturevalue(request.param)
     out = tmp_path_factory.mktemp("version")
@@ -147,5 +150,6 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         training=Samples(trained.train),
         out=out,
         on_step=lambda phase, name: steps.append((phase, name)),
+        converter=converter,
     )
     return Exported(trained, {artifact.name: artifact for artifact in artifacts}, out, steps)

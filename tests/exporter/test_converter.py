@@ -31,6 +31,10 @@ def started(converter):
     return converter.pid
 
 
+def children():
+    return {child.pid for child in psutil.Process().children() if "exporter.child" in child.cmdline()}
+
+
 def wait_until(condition, timeout_s=20):
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -54,19 +58,21 @@ def test_the_child_serves_one_request_after_the_other():
 
 
 def test_a_hanging_converter_is_killed_after_the_timeout(hanging):
+    before = children()
     with Converter(timeout_s=1) as converter:
         with pytest.raises(ExportFailedError, match=r"'slow' failed: prove onnx: no answer .* within 1 s"):
             converter.ask(hanging, artifact="slow")
         assert converter.pid is None
-    assert all("exporter.child" not in child.cmdline() for child in psutil.Process().children())
+    assert children() == before
 
 
 def test_a_converter_that_takes_too_much_memory_is_killed(hanging):
+    before = children()
     with Converter(timeout_s=60, memory_bytes=1024) as converter:
         with pytest.raises(ExportFailedError, match=r"prove onnx: the converter held .* of 1,024 left"):
             converter.ask(hanging, artifact="large")
         assert converter.pid is None
-    assert all("exporter.child" not in child.cmdline() for child in psutil.Process().children())
+    assert children() == before
 
 
 def test_a_converter_that_crashed_is_told_by_its_signal_and_started_again():

@@ -67,7 +67,7 @@ def images():
     return model, x, y
 
 
-def exported(images, out, on_step=None, pixels=None, decode=decode_images, **options):
+def exported(images, out, converter, on_step=None, pixels=None, decode=decode_images, **options):
     model, x, y = images
     x = x if pixels is None else pixels
     return export(
@@ -80,15 +80,17 @@ def exported(images, out, on_step=None, pixels=None, decode=decode_images, **opt
         decode_images=decode,
         timed=False,
         on_step=on_step,
+        converter=converter,
     )
 
 
 @pytest.fixture(scope="module")
-def version(images, tmp_path_factory):
+def version(images, tmp_path_factory, converter):
     out = tmp_path_factory.mktemp("version")
     # Which no PNG holds: they are rounded for its proof alone.
     fractions = np.clip(images[1] + 0.25, 0, 255)
-    return out, {each.name: each for each in exported(images, out, pixels=fractions, signatures=ALL)}
+    artifacts = exported(images, out, converter, pixels=fractions, signatures=ALL)
+    return out, {each.name: each for each in artifacts}
 
 
 @pytest.fixture(scope="module")
@@ -173,23 +175,23 @@ def test_every_signature_is_warmed(version):
     assert names == [name for name in ("serving_default", *ALL) for _ in (1, 32)]
 
 
-def test_an_answer_that_differs_is_told_with_its_signature(images, tmp_path):
+def test_an_answer_that_differs_is_told_with_its_signature(images, tmp_path, converter):
     def rename_a_class(phase, name):
         if (phase, name) == ("verifying", "saved_model"):
             file = tmp_path / "saved_model.pb"
             file.write_bytes(file.read_bytes().replace(b"right", b"wrong"))
 
     with pytest.raises(ExportMismatchError, match="output 'classify/classes', row 0"):
-        exported(images, tmp_path, signatures=["classify"], on_step=rename_a_class)
+        exported(images, tmp_path, converter, signatures=["classify"], on_step=rename_a_class)
 
 
 @pytest.mark.full
-def test_pixels_that_are_read_otherwise_are_told(images, tmp_path):
+def test_pixels_that_are_read_otherwise_are_told(images, tmp_path, converter):
     def upside_down(*how):
         return tf.reverse(decode_images(*how), [1])
 
     with pytest.raises(ExportMismatchError, match="output 'image_bytes/bright_left'"):
-        exported(images, tmp_path, signatures=["image_bytes"], decode=upside_down)
+        exported(images, tmp_path, converter, signatures=["image_bytes"], decode=upside_down)
 
 
 def test_pixels_that_are_not_whole_are_rounded_for_the_proof(images):

@@ -13,13 +13,13 @@ from tests.formats.subclassed import Subclassed
 ROWS = Samples({"x": np.random.default_rng(1).normal(size=(40, 6)).astype(np.float32)})
 
 
-def test_each_artifact_is_tried_on_the_untrained_model_and_refused_with_its_reason() -> None:
+def test_each_artifact_is_tried_on_the_untrained_model_and_refused_with_its_reason(converter) -> None:
     model = Subclassed(4, 3)
     model(ROWS.features["x"][:1])
     entries = read_entries(
         [{"format": "h5"}, {"format": "onnx"}, {"format": "tflite", "quantization": "int8"}]
     )
-    told = preflight(model, entries, held_out=ROWS, training=ROWS)
+    told = preflight(model, entries, held_out=ROWS, training=ROWS, converter=converter)
     assert {name: reason for name, reason in told.items() if reason is None} == {
         "saved_model": None,
         "onnx": None,
@@ -29,11 +29,12 @@ def test_each_artifact_is_tried_on_the_untrained_model_and_refused_with_its_reas
 
 
 def test_what_is_not_installed_is_said_and_not_tried(
-    tmp_path, monkeypatch: pytest.MonkeyPatch, classifier
+    tmp_path, monkeypatch: pytest.MonkeyPatch, classifier, converter
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     rows = Samples(classifier.train)
-    told = preflight(classifier.model, read_entries([{"format": "tfjs"}]), held_out=rows, training=rows)
+    entries = read_entries([{"format": "tfjs"}])
+    told = preflight(classifier.model, entries, held_out=rows, training=rows, converter=converter)
     assert told == {"saved_model": None, "tfjs": "node (install Node.js 18 or newer)"}
 
 
@@ -48,10 +49,11 @@ def test_a_saved_model_that_can_not_be_made_is_the_reason_of_all() -> None:
     assert "two outputs share a name: answer, answer" in (told["onnx"] or "")
 
 
-def test_signatures_that_callers_know_are_compared_before_training(classifier, tmp_path) -> None:
+def test_signatures_that_callers_know_are_compared_before_training(classifier, tmp_path, converter) -> None:
     rows = Samples(classifier.train)
     entries = read_entries([{"format": "saved_model", "signatures": ["classify"]}])
-    export(classifier.model, entries, held_out=rows, training=rows, out=tmp_path / "1", timed=False)
+    out = tmp_path / "1"
+    export(classifier.model, entries, held_out=rows, training=rows, out=out, converter=converter)
     present = {name: signature.to_json() for name, signature in signature_of(tmp_path / "1").items()}
     assert present.keys() == {"serving_default", "classify"}
     row = {name: array[:1] for name, array in classifier.train.items()}

@@ -51,9 +51,11 @@ def test_every_change_is_told(now, told: str) -> None:
     assert list(changes(as_in_a_manifest(serving_default=SIGNATURE), signatures)) == [told]
 
 
-def test_a_model_of_another_signature_is_refused_before_anything_is_converted(classifier, tmp_path) -> None:
+def test_a_model_of_another_signature_is_refused_before_anything_is_converted(
+    classifier, tmp_path, converter
+) -> None:
     rows = Samples(classifier.train)
-    export(classifier.model, [], held_out=rows, training=rows, out=tmp_path / "1")
+    export(classifier.model, [], held_out=rows, training=rows, out=tmp_path / "1", converter=converter)
     present = as_in_a_manifest(**signature_of(tmp_path / "1"))
     renamed = Samples({"numbers": classifier.train["measurements"]})
     steps = []

@@ -43,7 +43,7 @@ def trained(build, *, length=LENGTH, free=False, features=None):
 
 
 @pytest.fixture(scope="module")
-def exported_lstm(tmp_path_factory):
+def exported_lstm(tmp_path_factory, converter):
     lstm, out = trained(lambda layers: [layers.LSTM(8)]), tmp_path_factory.mktemp("unrolled")
     artifacts = export(
         lstm.model,
@@ -51,6 +51,7 @@ def exported_lstm(tmp_path_factory):
         held_out=lstm.held_out,
         training=Samples(lstm.train),
         out=out,
+        converter=converter,
     )
     return SimpleNamespace(out=out, trained=lstm, artifacts={each.name: each for each in artifacts})
 

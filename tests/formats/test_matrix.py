@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from exporter.artifact import Artifact
+from exporter.converter import Converter
 from exporter.entries import read_entries
 from exporter.errors import ExporterError
 from exporter.export import export
@@ -26,8 +27,10 @@ Record = Callable[[str, object], None]
 @pytest.mark.full
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("model", MODELS)
-def test_an_architecture_becomes_every_format(model: str, tmp_path: Path, record_property: Record) -> None:
-    made, refused = exported(model, ARTIFACTS, tmp_path)
+def test_an_architecture_becomes_every_format(
+    model: str, tmp_path: Path, record_property: Record, converter: Converter
+) -> None:
+    made, refused = exported(model, ARTIFACTS, tmp_path, converter)
     for name in ARTIFACTS:
         record_property(name, json.dumps(cell(made.get(name), refused.get(name))))
     expected = {artifact: told for (of, artifact), told in REFUSED.items() if of == model}
@@ -39,8 +42,8 @@ def test_an_architecture_becomes_every_format(model: str, tmp_path: Path, record
 
 
 @pytest.mark.parametrize("model", SLICE)
-def test_the_slice_of_every_run(model: str, tmp_path: Path) -> None:
-    made, refused = exported(model, SLICE[model], tmp_path)
+def test_the_slice_of_every_run(model: str, tmp_path: Path, converter: Converter) -> None:
+    made, refused = exported(model, SLICE[model], tmp_path, converter)
     assert not refused
     assert {"saved_model", *SLICE[model]} <= made.keys()
     for artifact in made.values():
@@ -48,7 +51,7 @@ def test_the_slice_of_every_run(model: str, tmp_path: Path) -> None:
 
 
 def exported(
-    model: str, names: Sequence[str], folder: Path
+    model: str, names: Sequence[str], folder: Path, converter: Converter
 ) -> tuple[dict[str, Artifact], dict[str, ExporterError]]:
     """Train the model, export it to these formats, and return what was made and what was refused."""
     import keras
@@ -69,6 +72,7 @@ def exported(
         preparation=specimen.preparation,
         out=folder / "version",
         on_skip=refused.__setitem__,
+        converter=converter,
     )
     return {artifact.name: artifact for artifact in made if artifact.parity is not None}, refused
 

@@ -37,7 +37,7 @@ def trained(people, recorder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def version(trained, tmp_path_factory):
+def version(trained, tmp_path_factory, converter):
     folder = tmp_path_factory.mktemp("served") / "1"
     artifacts = export(
         trained.model,
@@ -51,6 +51,7 @@ def version(trained, tmp_path_factory):
         out=folder,
         preparation=trained.rows.preprocessing,
         class_names=trained.fitted.classes["species"],
+        converter=converter,
     )
     return folder, {artifact.name: artifact for artifact in artifacts}
 
