@@ -10,7 +10,7 @@ from fitserve import Client
 from tests.acceptance.stack import RunningStack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Iterator[RunningStack]:
     """One stack for all tests that leave it as they found it; it may read the examples' data in place."""
     running = RunningStack(tmp_path_factory.mktemp("stack") / "home", data_roots=str(data))
@@ -28,7 +28,7 @@ def own_stack(tmp_path: Path) -> Iterator[RunningStack]:
     running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(stack: RunningStack) -> Iterator[Client]:
     with stack.client() as made:
         yield made

@@ -20,17 +20,17 @@ from fitserve import Client, Predictor, ProblemError
 from tests.acceptance.stack import FITSERVE, RunningStack, example, wait_for
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def digits(client: Client, data: Path) -> str:
     return client.upload(data / "digits.npz", name="digits").id
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def breast_cancer(client: Client, data: Path) -> str:
     return client.upload(data / "breast_cancer.csv", name="breast-cancer").id
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tabular(client: Client, breast_cancer: str):
     """The example on a CSV, trained once for the tests that only look at what came out."""
     spec = example("breast_cancer")
@@ -323,6 +323,7 @@ def test_the_same_key_makes_one_job(client: Client, breast_cancer: str) -> None:
     client.cancel(jobs.pop())
 
 
+@pytest.mark.full
 def test_a_second_version_takes_over_without_a_failed_request(
     client: Client, stack: RunningStack, digits: str
 ) -> None:

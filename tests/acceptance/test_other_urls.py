@@ -34,6 +34,7 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
     process.wait()
 
 
+@pytest.mark.full
 def test_a_job_goes_the_same_way_on_postgresql(
     postgres_url: str, redis_url: str, data: Path, tmp_path: Path
 ) -> None:

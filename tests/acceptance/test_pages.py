@@ -88,6 +88,7 @@ def test_the_commands_of_the_readme_work_in_order(
             assert done.stdout == "1 (2, 1)\n"
 
 
+@pytest.mark.full
 def test_the_commands_of_the_quickstart_work_in_order(tmp_path: Path) -> None:
     """And those of the API's page after them, since they look at the quickstart's job."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")

@@ -4,9 +4,8 @@ from dataclasses import replace
 import pytest
 
 from tests.resume.cases import CHECKPOINT_EVERY, EPOCHS, cases
-from tests.resume.runs import at_step, in_checkpoint, in_validation, run
+from tests.resume.runs import at_step, in_checkpoint, run
 
-STEPS = 15
 # The kill in an epoch, and the steps that are done again.
 KILLS = {
     # With fewer CPUs than before, TensorFlow would compute other last bits of this model.
@@ -14,7 +13,6 @@ KILLS = {
         lambda epoch: replace(at_step(epoch, CHECKPOINT_EVERY + 3), move=True),
         3,
     ),
-    "in validation": (in_validation, STEPS - 2 * CHECKPOINT_EVERY),
     # Of an epoch's three checkpoints the second, at step 14.
     "half-way through a checkpoint": (
         lambda epoch: in_checkpoint(3 * (epoch - 1) + 2, "arrays"),

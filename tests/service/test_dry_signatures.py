@@ -51,8 +51,20 @@ CROSSENTROPY = {"class_name": "SparseCategoricalCrossentropy", "config": {"from_
             {"class_name": "BinaryCrossentropy", "config": {"from_logits": True}},
             None,
         ),
-        (1, ["classify"], "mse", "the model's loss is mean_squared_error; leave it out"),
-        (3, ["regress"], CROSSENTROPY, "one output, of one number; this one's has 3"),
+        pytest.param(
+            1,
+            ["classify"],
+            "mse",
+            "the model's loss is mean_squared_error; leave it out",
+            marks=pytest.mark.full,
+        ),
+        pytest.param(
+            3,
+            ["regress"],
+            CROSSENTROPY,
+            "one output, of one number; this one's has 3",
+            marks=pytest.mark.full,
+        ),
     ],
 )
 def test_a_dry_run_says_which_signatures_a_model_can_not_have(

@@ -122,6 +122,7 @@ def test_several_steps_a_call_train_the_same_model(
 
 
 @pytest.mark.parametrize("steps", [2, 4])
+@pytest.mark.full
 def test_a_run_of_several_steps_a_call_is_resumed_to_the_bit(
     run, images_body, killed, step_by_step: Trained, steps: int
 ) -> None:

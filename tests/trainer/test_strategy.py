@@ -99,6 +99,7 @@ def test_a_slot_of_two_devices_mirrors_and_exports_what_it_trained(mirrored: Any
     assert mirrored["difference"] <= 1e-6
 
 
+@pytest.mark.full
 def test_a_mirrored_run_is_resumed_to_the_bit(
     spec: dict[str, Any], mirrored: Any, images_file: Path, left: Path
 ) -> None:
