@@ -43,9 +43,8 @@ up: install ## Start the embedded stack: API :8000, gRPC serving :8500, REST ser
 	$(BIN)/fitserve up
 
 # In the order of their folders, which has the files that take minutes first: xdist's own order, most tests first,
-# leaves one of them to the end, and a core idle meanwhile. Three of them keep two cores busy: tests wait for
-# processes that start, and for workers that poll.
-IN_PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
+# leaves one of them to the end, and a core idle meanwhile.
+IN_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 # What starts a fleet of its own takes every core, so it runs after the rest and not beside it.
 test: install ## The covering slice: every test but those marked `full`.

@@ -188,6 +188,7 @@ def test_artifacts_are_added_to_a_version_that_stays_as_it_is(
         client.export("breast-cancer", 1, [{"format": "saved_model"}])
 
 
+@pytest.mark.full
 def test_a_version_is_fine_tuned_into_another_model(client: Client, tabular) -> None:
     head = [{"class_name": "Dense", "config": {"units": 1, "activation": "sigmoid"}}]
     spec = example("breast_cancer", name="tuned", export=[], fit={"epochs": 2})
@@ -211,10 +212,14 @@ def test_a_job_whose_signature_differs_from_the_present_versions_publishes_nothi
     assert [each.version for each in client.versions("breast-cancer")] == [1]
 
 
-def test_a_dry_run_answers_as_the_job_would_and_with_every_fault(stack: RunningStack, breast_cancer) -> None:
+def test_a_dry_run_answers_as_the_job_would_and_with_every_fault(
+    client: Client, stack: RunningStack, breast_cancer
+) -> None:
     sound = asked(stack, "/jobs:validate", **example("breast_cancer"))
-    assert sound.status_code == 200, sound.text
+    assert sound.is_success, sound.text
     told = sound.json()
+    if sound.status_code == 202:  # exports are tried, which takes its time on a busy machine
+        told = client.wait(told["id"], timeout_s=120).raw["result"]
     assert sum(told["rows"].values()) == 569
     assert told["model"]["parameters"] > 0
     assert [(each["name"], each["feasible"]) for each in told["exports"]][:2] == [

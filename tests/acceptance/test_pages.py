@@ -71,6 +71,7 @@ def test_every_block_of_the_readme_is_run_or_only_shown() -> None:
     assert len(COMMANDS) == 3
 
 
+@pytest.mark.full
 def test_the_demo_of_the_readme_holds(environment: dict[str, str]) -> None:
     done = _run(DEMO, DEMO.text, environment, ROOT)
     assert "FAIL" not in done.stdout

@@ -59,6 +59,7 @@ def test_a_killed_up_takes_everything_with_it(own_stack: RunningStack) -> None:
     wait_for(lambda: gone(family) == [], within_s=15)
 
 
+@pytest.mark.full
 def test_killed_processes_come_back_and_the_job_succeeds_once(own_stack: RunningStack, data: Path) -> None:
     """The API, serving and the worker are killed in turn, while one job trains."""
     with own_stack.client() as client:

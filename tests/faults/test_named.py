@@ -68,6 +68,7 @@ def held_folder(scene: Scene, job: str) -> str:
     return str(next(line for line in scene.lines(job) if line.what == "renamed").facts["folder"])
 
 
+@pytest.mark.full
 def test_a_disk_that_is_full_while_checkpointing_is_waited_out(scene: Scene) -> None:
     scene.arm("checkpointing")
     job = scene.submit(epochs=1)
@@ -102,6 +103,7 @@ def test_twenty_posts_of_one_key_at_once_over_two_apis_are_one_job(scene: Scene)
     scene.judge(job)
 
 
+@pytest.mark.full
 def test_everything_killed_at_once_goes_on_where_it_was(scene: Scene) -> None:
     running = scene.submit(epochs=1)
     scene.training(running, steps=25)

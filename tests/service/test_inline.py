@@ -39,6 +39,7 @@ def test_columns_that_no_row_has_are_told_with_what_else_is_wrong(own_records: R
     }
 
 
+@pytest.mark.full
 def test_a_dry_run_reads_the_rows(local: Settings, own_records: Records) -> None:
     async def talk(client: httpx.AsyncClient, _: Context) -> list[httpx.Response]:
         spec = {**SPEC, "data": {**DATA, "validation_split": 0.2}}
