@@ -59,7 +59,8 @@ def _onnx(saved_model: Path, out: Path) -> None:
     import tensorflow as tf
     import tf2onnx
 
-    signature = tf.saved_model.load(str(saved_model)).signatures["serving_default"]
+    loaded = tf.saved_model.load(str(saved_model))  # whose variables die with it
+    signature = loaded.signatures["serving_default"]
     _, inputs = signature.structured_input_signature
     specs = [tf.TensorSpec(each.shape, each.dtype, name=name) for name, each in inputs.items()]
     answer = tf.function(lambda *rows: signature(**dict(zip(inputs, rows, strict=True))))
