@@ -32,7 +32,8 @@ def main() -> None:
     import keras
 
     from exporter.entries import read_entries
-    from exporter.export import Samples, export
+    from exporter.export import export
+    from exporter.samples import Samples
 
     file, data, out = (Path(argument) for argument in sys.argv[1:4])
     model = keras.saving.load_model(file)

@@ -11,9 +11,10 @@ from exporter.converter import Converter
 from exporter.endpoint import Endpoint
 from exporter.entries import SAVED_MODEL, Entry, with_saved_model
 from exporter.errors import ExporterError, ExportFailedError, ExportMismatchError, SignatureChangedError
-from exporter.export import Samples, export
+from exporter.export import export
 from exporter.format import missing
 from exporter.formats.saved_model import Options, intended
+from exporter.samples import Samples
 from exporter.signatures import changes
 
 if TYPE_CHECKING:

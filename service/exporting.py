@@ -165,7 +165,7 @@ def _converter(order: Order, channel: Channel, timeout_s: float) -> Iterator[Con
 
 def _rows(rows: ProofRows) -> dict[str, Any]:
     """The rows as the exporter takes them."""
-    from exporter.export import Samples
+    from exporter.samples import Samples
 
     return {
         "held_out": Samples(rows.held_out.features, _targets(rows), rows.requests),

@@ -12,7 +12,8 @@ import pytest
 from exporter.artifact import Artifact
 from exporter.converter import Converter
 from exporter.entries import read_entries
-from exporter.export import Samples, export
+from exporter.export import export
+from exporter.samples import Samples
 
 if TYPE_CHECKING:
     import keras

@@ -21,8 +21,9 @@ from exporter.errors import (
     ExportStoppedError,
     NoRoomError,
 )
-from exporter.export import Samples, export
+from exporter.export import export
 from exporter.format import formats
+from exporter.samples import Samples
 from exporter.signatures import TensorInfo, signature_of
 
 TFJS = ["tfjs", "tfjs-float16", "tfjs-uint8"]

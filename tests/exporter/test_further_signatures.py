@@ -15,9 +15,10 @@ from exporter import examples
 from exporter.endpoint import Endpoint
 from exporter.entries import read_entries
 from exporter.errors import ExportFailedError, ExportMismatchError
-from exporter.export import Samples, export
+from exporter.export import export
 from exporter.formats import saved_model
 from exporter.further_signatures import further_signatures
+from exporter.samples import Samples
 from exporter.signatures import TensorInfo, signature_of
 from service.exporting import decode_images
 from serving import warmup

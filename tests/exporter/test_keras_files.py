@@ -11,7 +11,8 @@ import pytest
 
 from exporter.entries import read_entries
 from exporter.errors import ExportFailedError
-from exporter.export import Samples, export
+from exporter.export import export
+from exporter.samples import Samples
 
 SUBCLASS = """
 import keras

@@ -5,8 +5,9 @@ import pytest
 
 from exporter.entries import read_entries
 from exporter.errors import ExportFailedError, SignatureChangedError
-from exporter.export import Samples, export
+from exporter.export import export
 from exporter.preflight import preflight, refuse_signatures
+from exporter.samples import Samples
 from exporter.signatures import signature_of
 from tests.formats.subclassed import Subclassed
 

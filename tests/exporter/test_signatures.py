@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from exporter.errors import SignatureChangedError
-from exporter.export import Samples, export
+from exporter.export import export
+from exporter.samples import Samples
 from exporter.signatures import Signature, TensorInfo, changes, signature_of
 
 SIGNATURE = Signature(

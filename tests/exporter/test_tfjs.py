@@ -18,9 +18,10 @@ import pytest
 from exporter.endpoint import Endpoint
 from exporter.entries import read_entries, refuse_infeasible
 from exporter.errors import ExportFailedError
-from exporter.export import Samples, export
+from exporter.export import export
 from exporter.format import formats, missing
 from exporter.formats import saved_model, tfjs
+from exporter.samples import Samples
 from exporter.tfjs.session import Session
 
 if TYPE_CHECKING:

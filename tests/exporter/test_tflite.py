@@ -7,10 +7,11 @@ import pytest
 
 from exporter.endpoint import Endpoint
 from exporter.entries import read_entries
-from exporter.export import Samples, export
+from exporter.export import export
 from exporter.flatbuffer import mended
 from exporter.formats import saved_model, tflite
 from exporter.parity import compare
+from exporter.samples import Samples
 
 # TensorFlow's own calibrator starts the interpreter that TensorFlow deprecates.
 CALIBRATION = "ignore:[\\s\\S]*tf.lite.Interpreter is deprecated:UserWarning"

@@ -12,8 +12,9 @@ from exporter.converter import Converter
 from exporter.endpoint import Endpoint
 from exporter.entries import read_entries
 from exporter.errors import ExportFailedError
-from exporter.export import Samples, export
+from exporter.export import export
 from exporter.formats import saved_model, tflite
+from exporter.samples import Samples
 from exporter.unrolling import one_row
 from tests.exporter.conftest import Trained
 from tests.exporter.test_tflite import CALIBRATION, converted, tensors

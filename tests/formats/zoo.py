@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.export import Samples
+from exporter.samples import Samples
 
 if TYPE_CHECKING:
     import keras

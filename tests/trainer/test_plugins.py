@@ -102,7 +102,8 @@ def test_a_plugin_is_trained_and_resumed_to_the_bit(
 @pytest.mark.parametrize("name", ALL)
 def test_a_plugins_model_is_exported_and_answers_alike(name: str, run, rows: Path, tmp_path: Path) -> None:
     from exporter.entries import read_entries
-    from exporter.export import Samples, export
+    from exporter.export import export
+    from exporter.samples import Samples
 
     trained = run(body_of(name), data_file=rows)
     out = tmp_path / "out"

@@ -10,7 +10,8 @@ from pydantic import TypeAdapter
 
 from exporter import examples
 from exporter.entries import ExportEntry
-from exporter.export import Samples, export
+from exporter.export import export
+from exporter.samples import Samples
 from exporter.signatures import signature_of
 from serving import warmup
 from tests.trainer.test_loading import body_of, people
