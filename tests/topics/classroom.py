@@ -62,6 +62,22 @@ class Outcome:
         return {artifact.name for artifact in self.job.result.artifacts}
 
     @property
+    def exports(self) -> list[dict[str, Any]]:
+        """What is on record of each artifact that was proven."""
+        return [
+            {
+                "name": artifact["name"],
+                "bytes": artifact["size_bytes"],
+                "difference": artifact["parity"]["max_abs_diff"],
+                "outputs": artifact["parity"]["outputs"],
+                "latency_ms": artifact["latency_ms"],
+                "load_ms": artifact["load_ms"],
+            }
+            for artifact in self.job.raw["result"]["artifacts"]
+            if artifact.get("parity")
+        ]
+
+    @property
     def held_out(self) -> Mapping[str, float]:
         """Metrics on the test part, or those of validation after the last epoch."""
         last = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -27,8 +27,6 @@ REST as the trained model did, and writes this page. The tests that it runs are 
 `{MODULE}`, the figures are of its last run, on a CPU: *loss* is the last epoch's in
 training, *held out* the metrics on rows that were not trained on, *training* the seconds between loading the
 data and exporting, which vary with what else a machine does.
-
-Exports are in the [job spec](job-spec.md#export).
 """
 
 
@@ -55,7 +53,8 @@ def text_of(figures: Mapping[str, Mapping[str, str]]) -> str:
 def without_figures(page: str) -> str:
     """The page as it is after any run."""
     rows = re.sub(r"^(\| \[.+?\|.+?\|).*$", r"\1", page, flags=re.MULTILINE)
-    return re.sub(r"^```text\n(\w+).*?^```$", r"\1", rows, flags=re.MULTILINE | re.DOTALL)
+    artifacts = re.sub(r"^(\| `[\w-]+` \|).*$", r"\1", rows, flags=re.MULTILINE)
+    return re.sub(r"^```text\n(\w+).*?^```$", r"\1", artifacts, flags=re.MULTILINE | re.DOTALL)
 
 
 def drawing(which: str, found: Mapping[str, Any]) -> str:
@@ -78,6 +77,20 @@ def drawing(which: str, found: Mapping[str, Any]) -> str:
     return "\n".join(["```text", which, *bars, "", *advice, "```"])
 
 
+def _exports(artifacts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """List a version's artifacts against its 32-bit TensorFlow Lite file, which has the weights alone."""
+    whole = next(each["bytes"] for each in artifacts if each["name"] == "tflite")
+    yield "| artifact | bytes | of `tflite` | largest difference | 1 row | 64 rows | loads in |"
+    yield "|---|--:|--:|--:|--:|--:|--:|"
+    for each in artifacts:
+        one, many = (f"{each['latency_ms'][rows]['median']:.2g} ms" for rows in ("1", "64"))
+        yield (
+            f"| `{each['name']}` | {each['bytes']:,} | {each['bytes'] / whole:.2f} | "
+            f"{each['difference']:.1e} | {one} | {many} | {each['load_ms']:.3g} ms |"
+        )
+    yield ""
+
+
 def _section(topic: Topic, figures: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     yield f"## {topic.name}\n"
     for said in (f"**Taught:** {topic.taught}", f"**Here:** {topic.here}"):
@@ -93,6 +106,9 @@ def _section(topic: Topic, figures: Mapping[str, Mapping[str, str]]) -> Iterator
         yield ""
     if topic.draws:
         yield from (drawing(which, json.loads(figures[which]["pipeline"])) + "\n" for which in topic.examples)
+    if topic.exports:
+        for which in topic.examples:
+            yield from _exports(json.loads(figures[which]["exports"]))
     if topic.tests:
         yield "Also checked:\n"
         yield from (f"- `{MODULE}::{test}`" for test in topic.tests)

@@ -12,7 +12,8 @@ EXAMPLE_TEST = "test_example"
 class Topic:
     """One topic; `examples` are trained by EXAMPLE_TEST, `tests` check what else is said of them.
 
-    `draws` is whether the page draws what was measured of the examples' pipelines.
+    `draws` is whether the page draws what was measured of the examples' pipelines, `exports` whether it lists
+    what was measured of their artifacts.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Topic:
     examples: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
     draws: bool = False
+    exports: bool = False
 
 
 TOPICS = (
@@ -197,6 +199,24 @@ TOPICS = (
         "One API over TensorFlow, JAX and PyTorch.",
         "TensorFlow is the backend; a field that chooses another is for later. [What that means for a "
         "spec](keras.md#backends).",
+    ),
+    Topic(
+        "Saving",
+        "SavedModel for production; `.keras` for checkpoints; H5 is legacy; weights only to resume; TFLite "
+        "(int8 with representative data) for the edge; ONNX through tf2onnx for other runtimes; TF.js for "
+        "the browser; sizes and latencies compared.",
+        "The list [`export`](job-spec.md#export). Each artifact is loaded by its own runtime and held to the "
+        "trained model's answers before anything is published; sizes and latencies are on record with each "
+        "version. Rows of the training part calibrate int8. [Which architectures become which "
+        "formats](formats.md).",
+        ("saving",),
+        (
+            "test_saved_files_are_loaded_by_keras_alone",
+            "test_weights_alone_go_on_in_a_model_that_is_built_again",
+            "test_quantized_files_are_smaller_and_lose_little",
+            "test_an_onnx_file_and_a_tflite_file_answer_by_the_signatures_names",
+        ),
+        exports=True,
     ),
     Topic(
         "Choosing",

@@ -40,6 +40,15 @@ def measured(step_ms: float) -> dict[str, Any]:
     return diagnose(step_ms, 20.0, [Stage("read", 12.0, 1)], Setup("memory", batch_size=32, augments=False))
 
 
+def exported(which: str) -> list[str]:
+    return [entry.name for entry in JobSpec.model_validate(spec_of(which)).export]
+
+
+def artifact(name: str) -> dict[str, Any]:
+    latency_ms = {"1": {"median": 1.0}, "64": {"median": 2.0}}
+    return {"name": name, "bytes": 4, "difference": 1e-7, "latency_ms": latency_ms, "load_ms": 3.0}
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
@@ -49,7 +58,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_page_is_that_of_the_table() -> None:
-    figures = {**dict.fromkeys(COLUMNS, "?"), "pipeline": json.dumps(measured(step_ms=20.0))}
+    figures = {
+        **dict.fromkeys(COLUMNS, "?"),
+        "pipeline": json.dumps(measured(step_ms=20.0)),
+        "exports": json.dumps([artifact(name) for name in exported("saving")]),
+    }
     expected = text_of(dict.fromkeys(EXAMPLES, figures))
     assert without_figures(PAGE.read_text()) == without_figures(expected), "run `make topics`"
     assert "?" not in re.findall(r"\| ([^|]+) ", PAGE.read_text())
@@ -57,7 +70,7 @@ def test_the_page_is_that_of_the_table() -> None:
 
 def test_every_topic_is_there_once_with_examples_or_a_page() -> None:
     names = [topic.name for topic in TOPICS]
-    assert len(names) == len(set(names)) == 16
+    assert len(names) == len(set(names)) == 17
     assert [topic.name for topic in TOPICS if not topic.examples and ".md" not in topic.here] == []
 
 

@@ -12,6 +12,7 @@ import re
 import tarfile
 import unicodedata
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,7 @@ def test_example(
     record_property("held_out", ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
     record_property("training_s", f"{outcome.training_s:.1f}")
     record_property("pipeline", json.dumps(outcome.job.pipeline))
+    record_property("exports", json.dumps(outcome.exports))
 
 
 def test_a_job_run_eagerly_computes_what_its_graph_does(classroom: Classroom, trained: Trained) -> None:
@@ -335,6 +337,62 @@ def test_contrastive_vectors_have_unit_length(trained: Trained) -> None:
 def test_two_towers_take_users_and_items_by_name_as_integers(trained: Trained) -> None:
     inputs = trained("two_tower").inputs
     assert {name: str(rows.dtype) for name, rows in inputs.items()} == {"user": "int32", "item": "int32"}
+
+
+def test_saved_files_are_loaded_by_keras_alone(
+    classroom: Classroom, trained: Trained, tmp_path: Path
+) -> None:
+    import keras
+
+    outcome = trained("saving")
+    (rows,), (expected,) = outcome.inputs.values(), outcome.outputs.values()
+    for name, file in {"keras": "model.keras", "h5": "model.h5"}.items():
+        (tmp_path / file).write_bytes(classroom.artifact(outcome, name))
+        model = keras.saving.load_model(tmp_path / file)
+        np.testing.assert_allclose(model.predict(rows, verbose=0), expected, **SAME)
+        assert model.compiled is (name == "keras")
+
+
+def test_weights_alone_go_on_in_a_model_that_is_built_again(
+    classroom: Classroom, trained: Trained, tmp_path: Path
+) -> None:
+    import keras
+
+    outcome = trained("saving")
+    (rows,), (expected,) = outcome.inputs.values(), outcome.outputs.values()
+    architecture = json.loads(classroom.artifact(outcome, "architecture"))
+    model = keras.models.model_from_json(json.dumps(architecture["config"]))
+    (tmp_path / "model.weights.h5").write_bytes(classroom.artifact(outcome, "weights"))
+    model.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_allclose(model.predict(rows, verbose=0), expected, **SAME)
+
+
+def test_quantized_files_are_smaller_and_lose_little(trained: Trained) -> None:
+    found = {each["name"]: each for each in trained("saving").exports}
+    whole = found["tflite"]["bytes"]
+    for name, most in {"tflite-float16": 0.6, "tflite-int8": 0.4, "tflite-dynamic": 0.4}.items():
+        assert found[name]["bytes"] < most * whole, name
+    for name in ("tflite-dynamic", "tflite-int8", "tflite-int8_io", "tfjs-uint8"):
+        (output,) = found[name]["outputs"].values()
+        assert output["metric"]["model"] - output["metric"]["artifact"] <= 0.02, name
+    assert all({"1", "64"} == each["latency_ms"].keys() for each in found.values())
+
+
+def test_an_onnx_file_and_a_tflite_file_answer_by_the_signatures_names(
+    classroom: Classroom, trained: Trained
+) -> None:
+    import onnxruntime
+    from ai_edge_litert.interpreter import Interpreter
+
+    outcome = trained("saving")
+    ((output, expected),) = outcome.outputs.items()
+    session = onnxruntime.InferenceSession(classroom.artifact(outcome, "onnx"))
+    (answer,) = session.run([output], dict(outcome.inputs))
+    np.testing.assert_allclose(answer, expected, **SAME)
+    interpreter = Interpreter(model_content=classroom.artifact(outcome, "tflite"))
+    run = interpreter.get_signature_runner("serving_default")
+    one = {name: rows[:1] for name, rows in outcome.inputs.items()}
+    np.testing.assert_allclose(run(**one)[output], expected[:1], **SAME)
 
 
 @pytest.mark.parametrize("which", ["mixed_bfloat16", "mixed_float16"])
