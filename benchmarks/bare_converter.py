@@ -46,7 +46,7 @@ def _tflite(saved_model: Path, quantization: str) -> bytes:
     if quantization == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if quantization.startswith("int8"):
-        rows = np.random.default_rng(1).random((256, 1, 8, 8, 1), np.float32)
+        rows = 16 * np.random.default_rng(1).random((256, 1, 8, 8, 1), np.float32)
         converter.representative_dataset = lambda: ([row] for row in rows)
     if quantization == "int8_io":
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

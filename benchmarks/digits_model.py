@@ -7,6 +7,8 @@ import sys
 import keras
 import numpy as np
 
+from benchmarks.plain_trainer import digits_cnn
+
 
 def main() -> None:
     """Train and save."""
@@ -14,21 +16,7 @@ def main() -> None:
     keras.utils.set_random_seed(7)
     with np.load(data) as arrays:
         x, y = arrays["x"], arrays["y"]
-    layers = keras.layers
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8, 1), name="image"),
-            layers.Conv2D(32, 3, padding="same", activation="relu"),
-            layers.Conv2D(32, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Conv2D(64, 3, activation="relu"),
-            layers.Flatten(),
-            layers.Dropout(0.25),
-            layers.Dense(64, activation="relu"),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
-    model.compile("adam", "sparse_categorical_crossentropy")
+    model = digits_cnn()
     model.fit(x[:1400], y[:1400], epochs=8, verbose=0)
     model.save(file)
 

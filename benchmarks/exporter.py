@@ -63,7 +63,7 @@ def _digits(file: Path) -> Path:
     from sklearn.datasets import load_digits
 
     images, numbers = load_digits(return_X_y=True)
-    np.savez(file, x=(images.reshape(-1, 8, 8, 1) / 16).astype(np.float32), y=numbers.astype(np.int64))
+    np.savez(file, x=images.reshape(-1, 8, 8, 1).astype(np.float32), y=numbers.astype(np.int64))
     return file
 
 

@@ -117,10 +117,7 @@ async def evaluate_version(
 ) -> JobBody:
     """Score the version on a data set: a job, whose `result` has rows, metrics and how each output errs."""
     raw = await request.body()
-    job = await asyncio.to_thread(_evaluate, here, model, number, raw)
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    response.headers["Retry-After"] = "1"
-    return job
+    return _accepted(await asyncio.to_thread(_evaluate, here, model, number, raw), response)
 
 
 @router.post(
@@ -135,7 +132,11 @@ async def export_version(
 ) -> JobBody:
     """Add artifacts to the version: a job that makes and proves them; the version itself stays as it is."""
     raw = await request.body()
-    job = await asyncio.to_thread(_export, here, model, number, raw)
+    return _accepted(await asyncio.to_thread(_export, here, model, number, raw), response)
+
+
+def _accepted(job: JobBody, response: Response) -> JobBody:
+    """Say where the job is asked for, and when it is worth it."""
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     response.headers["Retry-After"] = "1"
     return job

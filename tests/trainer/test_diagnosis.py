@@ -102,7 +102,7 @@ def pictures(tmp_path_factory):
 
     rng = np.random.default_rng(0)
     files = [
-        tf.io.encode_jpeg(tf.constant(rng.integers(0, 255, (64, 64, 3)), tf.uint8)).numpy()
+        tf.io.encode_jpeg(tf.constant(rng.integers(0, 255, (160, 160, 3)), tf.uint8)).numpy()
         for _ in range(640)
     ]
     path = tmp_path_factory.mktemp("pictures") / "pictures.parquet"
