@@ -17,9 +17,10 @@ from serving.dataplane import DataPlane
 from serving.errors import ModelConfigError
 from serving.flags import Flags
 from serving.lifecycle import Models
-from serving.loader import LoadOptions, Servable, load
+from serving.loader import LoadOptions, load
 from serving.rest import Rest
 from serving.rpc import Rpc
+from serving.servable import Servable
 
 _log = logging.getLogger(__name__)
 
@@ -135,6 +136,7 @@ def _load_options(flags: Flags) -> LoadOptions:
         intra_op_threads=both or flags.tensorflow_intra_op_parallelism,
         inter_op_threads=both or flags.tensorflow_inter_op_parallelism,
         gpu_memory_fraction=flags.per_process_gpu_memory_fraction,
+        check_method_names=flags.enable_signature_method_name_check,
         warm=flags.enable_model_warmup,
         warmup_iterations=max(1, flags.num_request_iterations_for_warmup),
     )

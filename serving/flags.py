@@ -31,6 +31,7 @@ class Flags:
     max_num_load_retries: int = 5
     load_retry_interval_micros: int = 60_000_000
     saved_model_tags: str = "serve"
+    enable_signature_method_name_check: bool = False
     allow_version_labels_for_unavailable_models: bool = False
     enable_model_warmup: bool = True
     num_request_iterations_for_warmup: int = 0
@@ -54,6 +55,7 @@ _HELP = {
     "model_config_file": "file with a ModelServerConfig in text format",
     "model_config_file_poll_wait_seconds": "seconds between readings of that file; 0 to read it once",
     "file_system_poll_wait_seconds": "seconds between looks for versions; 0 to look once",
+    "enable_signature_method_name_check": "Classify and Regress take only signatures with their method name",
     "front": "what speaks HTTP/2: Envoy (pyvoy), or grpcio and uvicorn; auto takes the first that runs",
 }
 

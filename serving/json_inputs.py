@@ -4,9 +4,6 @@ Rows (`instances`) list one element a row; columns (`inputs`) give each tensor w
 without its name. Bytes are `{"b64": "..."}`.
 """
 
-import base64
-import binascii
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,45 +11,15 @@ import numpy as np
 
 from serving import tensors
 from serving.errors import Code, RequestError
+from serving.json_values import EXACT, decoded, exact, invalid, is_b64, kind, shown, text
 from serving.tensors import Array
 
 # Any in this file: a value that came out of a JSON document.
 Dtypes = Mapping[str, int]
 
 _FLOATS = {1, 2, 14, 19}
-# The largest whole number below which every whole number has a float of its own.
-_EXACT = {1: 2**24 - 1, 2: 2**53 - 1, 14: 2**8 - 1, 19: 2**11 - 1}
 _INTEGERS = {3, 4, 5, 6, 9, 17, 22, 23}
 _BOOL = 10
-
-
-def parse(body: bytes) -> dict[str, Any]:
-    """Return the request's JSON object; NaN and Infinity are numbers here.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT, when it is empty, isn't JSON, or isn't an object.
-    """
-    if not body:
-        raise _invalid("JSON Parse error: The document is empty")
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        offset = getattr(error, "pos", 0)
-        raise _invalid(f"JSON Parse error: Invalid value. at offset: {offset}") from error
-    if not isinstance(document, dict):
-        raise _invalid(f"JSON Value: {_shown(document)} Is not object")
-    return document
-
-
-def signature_name(document: Mapping[str, Any]) -> str:
-    """Return the signature asked for, empty for the default one."""
-    name = document.get("signature_name", "")
-    if not isinstance(name, str):
-        raise _invalid(
-            f"JSON Value: {_shown(document)} not formatted correctly. "
-            "'signature_name' key must be a string value."
-        )
-    return name
 
 
 def inputs(document: Mapping[str, Any], dtypes: Dtypes) -> tuple[dict[str, Array], bool]:
@@ -63,43 +30,43 @@ def inputs(document: Mapping[str, Any], dtypes: Dtypes) -> tuple[dict[str, Array
     """
     if "instances" in document:
         if "inputs" in document:
-            raise _invalid(
-                f"JSON Value: {_shown(document)} Not formatted correctly expecting only one of 'inputs' or "
+            raise invalid(
+                f"JSON Value: {shown(document)} Not formatted correctly expecting only one of 'inputs' or "
                 "'instances' keys to exist "
             )
         return _rows(document, dtypes), True
     if "inputs" in document:
         return _columns(document["inputs"], dtypes), False
-    raise _invalid("Missing 'inputs' or 'instances' key")
+    raise invalid("Missing 'inputs' or 'instances' key")
 
 
 def _rows(document: Mapping[str, Any], dtypes: Dtypes) -> dict[str, Array]:
     instances = document["instances"]
     if not isinstance(instances, list):
-        raise _invalid(f"JSON Value: {_shown(document)} Excepting 'instances' to be an list/array")
+        raise invalid(f"JSON Value: {shown(document)} Excepting 'instances' to be an list/array")
     if not instances:
-        raise _invalid(f"JSON Value: {_shown(document)} No values in 'instances' array")
+        raise invalid(f"JSON Value: {shown(document)} No values in 'instances' array")
     named = _is_object(instances[0])
     if not named:
         if len(dtypes) > 1:
-            raise _invalid(
+            raise invalid(
                 "instances is a plain list, but expecting list of objects as multiple input tensors required "
                 "as per tensorinfo_map"
             )
         for index, element in enumerate(instances):
             if _is_object(element):
-                raise _invalid(f"Expecting value/list but got object at item {index} of input list")
+                raise invalid(f"Expecting value/list but got object at item {index} of input list")
         (name,) = dtypes
         return {name: _batch(instances, dtypes[name], "")}
     for index, element in enumerate(instances):
         if not _is_object(element):
-            raise _invalid(f"Expecting object but got list at item {index} of input list")
+            raise invalid(f"Expecting object but got list at item {index} of input list")
         for key in element:
             if key not in dtypes:
                 raise _failed(index, key, f"JSON object: does not have named input: {key}")
         if element.keys() != dtypes.keys():
-            raise _invalid(
-                f"Failed to process element: {index} of 'instances' list. JSON object: {_shown(element)} "
+            raise invalid(
+                f"Failed to process element: {index} of 'instances' list. JSON object: {shown(element)} "
                 f"keys must be equal to: {','.join(sorted(dtypes))}"
             )
     return {name: _batch([element[name] for element in instances], dtypes[name], name) for name in dtypes}
@@ -108,7 +75,7 @@ def _rows(document: Mapping[str, Any], dtypes: Dtypes) -> dict[str, Array]:
 def _columns(value: Any, dtypes: Dtypes) -> dict[str, Array]:  # noqa: ANN401
     if not _is_object(value):
         if len(dtypes) > 1:
-            raise _invalid(
+            raise invalid(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required as "
                 "per tensorinfo_map"
             )
@@ -116,7 +83,7 @@ def _columns(value: Any, dtypes: Dtypes) -> dict[str, Array]:  # noqa: ANN401
         return {name: _array(value, dtypes[name])}
     for name in dtypes:
         if name not in value:
-            raise _invalid(f"Missing named input: {name} in 'inputs' object.")
+            raise invalid(f"Missing named input: {name} in 'inputs' object.")
     return {name: _array(value[name], number) for name, number in dtypes.items()}
 
 
@@ -129,9 +96,9 @@ def _batch(elements: list[Any], number: int, key: str) -> Array:
         try:
             array = _strict(element, number)
             if arrays and array.size != arrays[0].size:
-                raise _invalid(f"Expecting tensor size: {arrays[0].size} but got: {array.size}")
+                raise invalid(f"Expecting tensor size: {arrays[0].size} but got: {array.size}")
             if arrays and array.shape != arrays[0].shape:
-                raise _invalid(f"Expecting shape {_shape(arrays[0])} but got: {_shape(array)}")
+                raise invalid(f"Expecting shape {_shape(arrays[0])} but got: {_shape(array)}")
         except RequestError as error:
             raise _failed(index, key, str(error)) from error
         arrays.append(array)
@@ -157,7 +124,7 @@ def _fast(value: Any, number: int) -> Array | None:  # noqa: ANN401
 
 
 def _as_float(array: Array, number: int) -> Array | None:
-    if array.dtype.kind in "iu" and max(abs(int(array.min())), abs(int(array.max()))) > _EXACT[number]:
+    if array.dtype.kind in "iu" and max(abs(int(array.min())), abs(int(array.max()))) > EXACT[number]:
         return None
     with np.errstate(over="ignore"):
         converted: Array = array.astype(tensors.DTYPES[number])
@@ -201,16 +168,16 @@ def _strict(value: Any, number: int) -> Array:  # noqa: ANN401
 def _fill(value: Any, level: int, shape: Sequence[int], number: int, flat: list[Any]) -> None:  # noqa: ANN401
     if not isinstance(value, list):
         if level != len(shape):
-            raise _invalid(
-                f"JSON Value: {_shown(value)} found at incorrect level: {level + 1} in the JSON DOM. "
+            raise invalid(
+                f"JSON Value: {shown(value)} found at incorrect level: {level + 1} in the JSON DOM. "
                 f"Expected at level: {len(shape)}"
             )
         flat.append(_element(value, number))
         return
     if level >= len(shape):
-        raise _invalid(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
+        raise invalid(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
     if len(value) != shape[level]:
-        raise _invalid(
+        raise invalid(
             f"Encountered list at unexpected size: {len(value)} at level: {level} "
             f"expected size: {shape[level]}"
         )
@@ -221,15 +188,15 @@ def _fill(value: Any, level: int, shape: Sequence[int], number: int, flat: list[
 def _element(value: Any, number: int) -> Any:  # noqa: ANN401
     if number == tensors.STRING:
         if isinstance(value, dict):
-            return _decoded(value)
+            return decoded(value)
         if isinstance(value, str):
-            return value.encode("utf-8", "surrogatepass")
+            return text(value)
     elif number == _BOOL:
         if isinstance(value, bool):
             return value
     elif number in _FLOATS:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return _float(value, number)
+            return exact(value, number)
     elif number in _INTEGERS:
         limits = np.iinfo(tensors.DTYPES[number])
         if isinstance(value, int) and not isinstance(value, bool) and limits.min <= value <= limits.max:
@@ -237,55 +204,15 @@ def _element(value: Any, number: int) -> Any:  # noqa: ANN401
     else:
         raise RequestError(
             Code.UNIMPLEMENTED,
-            f"Conversion of JSON Value: {_shown(value)} to type: {tensors.name_of(number)}",
+            f"Conversion of JSON Value: {shown(value)} to type: {tensors.name_of(number)}",
         )
-    raise _invalid(
-        f"JSON Value: {_shown(value)} Type: {_kind(value)} is not of expected type: {tensors.name_of(number)}"
+    raise invalid(
+        f"JSON Value: {shown(value)} Type: {kind(value)} is not of expected type: {tensors.name_of(number)}"
     )
 
 
-def _float(value: int | float, number: int) -> int | float:
-    with np.errstate(over="ignore"):
-        if isinstance(value, int):
-            lossy = abs(value) > _EXACT[number]
-        else:
-            lossy = bool(np.isfinite(value) and not np.isfinite(tensors.DTYPES[number].type(value)))
-    if lossy:
-        raise _invalid(
-            f"Cannot convert JSON value: {_shown(value)} to {tensors.name_of(number)} "
-            "without loss of precision."
-        )
-    return value
-
-
-def _decoded(value: dict[str, Any]) -> bytes:
-    if not _is_b64(value):
-        raise _invalid(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
-    try:
-        return base64.b64decode(value["b64"], validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise _invalid("Unable to base64 decode") from error
-
-
-def _is_b64(value: Any) -> bool:  # noqa: ANN401
-    return isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str)
-
-
 def _is_object(value: Any) -> bool:  # noqa: ANN401
-    return isinstance(value, dict) and not _is_b64(value)
-
-
-def _kind(value: Any) -> str:  # noqa: ANN401
-    if isinstance(value, bool):
-        return str(value)
-    names = {dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
-    return names.get(type(value), "Null")
-
-
-def _shown(value: Any) -> str:  # noqa: ANN401
-    text = json.dumps(value, indent=4, ensure_ascii=False)
-    # The value comes back in the error; a large request need not come back whole.
-    return text if len(text) <= 1000 else f"{text[:1000]}..."
+    return isinstance(value, dict) and not is_b64(value)
 
 
 def _shape(array: Array) -> str:
@@ -294,10 +221,6 @@ def _shape(array: Array) -> str:
 
 def _failed(index: int, key: str, text: str) -> RequestError:
     which = f" key: {key}" if key else ""
-    return _invalid(
+    return invalid(
         f"Failed to process element: {index}{which} of 'instances' list. Error: INVALID_ARGUMENT: {text}"
     )
-
-
-def _invalid(text: str) -> RequestError:
-    return RequestError(Code.INVALID_ARGUMENT, text)

@@ -6,10 +6,12 @@ without its name. Bytes of an output named `..._bytes` are `{"b64": "..."}`; NaN
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from tensorflow_serving.apis.classification_pb2 import ClassificationResult
+from tensorflow_serving.apis.regression_pb2 import RegressionResult
 
 from serving.errors import Code, RequestError
 from serving.tensors import Array
@@ -32,6 +34,33 @@ def outputs(arrays: Mapping[str, Array], *, rows: bool) -> str:
         for row in range(batch_size)
     ]
     return '{\n    "predictions": [' + ", ".join(elements) + "\n    ]\n}"
+
+
+def classifications(result: ClassificationResult) -> str:
+    """Return the reply to `:classify`: for each example a list of [label, score]."""
+    rows = [
+        "[" + ", ".join(f"[{_string(each.label)}, {_float(each.score)}]" for each in row.classes) + "]"
+        for row in result.classifications
+    ]
+    return _results(rows)
+
+
+def regressions(result: RegressionResult) -> str:
+    """Return the reply to `:regress`: a number for each example."""
+    return _results([_float(each.value) for each in result.regressions])
+
+
+def _results(texts: Sequence[str]) -> str:
+    return '{\n    "results": [' + ", ".join(texts) + "\n    ]\n}"
+
+
+def _string(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _float(value: float) -> str:
+    (text,) = _element_texts(np.array([value], np.float32), "")
+    return text
 
 
 def _batch_size(arrays: Mapping[str, Array]) -> int:
@@ -60,9 +89,7 @@ def _element_texts(flat: Array, name: str) -> list[str]:
         case "O" | "S" if name.endswith("_bytes"):
             return [json.dumps({"b64": base64.b64encode(value).decode()}) for value in flat.tolist()]
         case "O" | "S":
-            return [
-                json.dumps(value.decode("utf-8", "replace"), ensure_ascii=False) for value in flat.tolist()
-            ]
+            return [_string(value.decode("utf-8", "replace")) for value in flat.tolist()]
         case "b":
             return ["true" if value else "false" for value in flat.tolist()]
         case "i" | "u":

@@ -18,7 +18,7 @@ from serving.config_file import ModelSettings
 from serving.errors import Code, LoadError, RequestError
 
 if TYPE_CHECKING:
-    from serving.loader import Servable
+    from serving.servable import Servable
 
 _log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,13 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from serving import tensors, warmup
 from serving.errors import Code, LoadError, RequestError
-from serving.signatures import DEFAULT, Plan, plan
+from serving.servable import MOST_PLANS, Servable
+from serving.signatures import Plan
 from serving.tensors import Array
 
 _log = logging.getLogger(__name__)
 
 _INIT_SIGNATURES = {"__saved_model_init_op", "__saved_model_train_op"}
-# Clients choose the outputs, so they could ask for every combination of them.
-_MOST_CALLABLES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,37 +33,25 @@ class LoadOptions:
     intra_op_threads: int = 0
     inter_op_threads: int = 0
     gpu_memory_fraction: float = 0
+    check_method_names: bool = False
     warm: bool = True
     warmup_iterations: int = 1
 
 
-class Servable:
-    """One loaded version: its signatures, and a call into its graph."""
+class SavedModel(Servable):
+    """A version that a TensorFlow session runs."""
 
-    def __init__(self, session: Any, signatures: Mapping[str, SignatureDef]) -> None:  # noqa: ANN401
-        self.signatures = signatures
-        self.recent_s = 0.0
+    def __init__(
+        self,
+        session: Any,  # noqa: ANN401
+        signatures: Mapping[str, SignatureDef],
+        *,
+        check_method_names: bool = False,
+    ) -> None:
+        super().__init__(signatures, check_method_names=check_method_names)
         self._session = session
         self._callables: dict[Plan, Callable[..., list[Any]]] = {}
-        self._plans: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Plan] = {}
         self._lock = threading.Lock()
-
-    def plan(self, signature_name: str, given: Sequence[str], output_filter: Sequence[str]) -> Plan:
-        """Check a request by names alone; an empty signature name means serving_default.
-
-        Raises:
-            RequestError: FAILED_PRECONDITION for an unknown signature, INVALID_ARGUMENT for its names.
-        """
-        key = (signature_name, tuple(given), tuple(output_filter))
-        if (known := self._plans.get(key)) is not None:
-            return known
-        name = signature_name or DEFAULT
-        if name not in self.signatures:
-            raise RequestError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
-        made = plan(name, self.signatures[name], given, output_filter)
-        if len(self._plans) < _MOST_CALLABLES:
-            self._plans[key] = made
-        return made
 
     def run(self, plan: Plan, inputs: Mapping[str, Array]) -> list[Array]:
         """Feed `plan.inputs` and return `plan.outputs`; threads may call it at the same time.
@@ -78,9 +65,7 @@ class Servable:
             outputs = call(*[inputs[name] for name in plan.inputs])
         except tf.errors.OpError as error:
             raise RequestError(_code(error.error_code), error.message) from error
-        # A moving average over about eight calls: enough to tell a quick model from a slow one.
-        took_s = time.perf_counter() - started
-        self.recent_s += (took_s - self.recent_s) / 8 if self.recent_s else took_s
+        self._note(time.perf_counter() - started)
         return [np.asarray(output) for output in outputs]
 
     def close(self) -> None:
@@ -107,7 +92,7 @@ class Servable:
         with self._lock:
             bound: Callable[..., list[Any]] = self._session._make_callable_from_options(options)
             call = bound if not defaults else lambda *feeds: bound(*feeds, *defaults)
-            if len(self._callables) < _MOST_CALLABLES:
+            if len(self._callables) < MOST_PLANS:
                 self._callables[plan] = call
         return call
 
@@ -130,7 +115,7 @@ def load(path: Path, options: LoadOptions) -> Servable:
             for name, signature in loaded.signature_def.items()
             if name not in _INIT_SIGNATURES
         }
-        servable = Servable(session, signatures)
+        servable = SavedModel(session, signatures, check_method_names=options.check_method_names)
         if options.warm:
             _warm(servable, path, options.warmup_iterations)
     except (tf.errors.OpError, RequestError, ValueError, RuntimeError, OSError) as error:
@@ -140,14 +125,12 @@ def load(path: Path, options: LoadOptions) -> Servable:
 
 
 def _warm(servable: Servable, path: Path, iterations: int) -> None:
-    requests = 0
-    for recorded in warmup.requests(path):
-        inputs = {name: tensors.decode(proto, name) for name, proto in recorded.inputs.items()}
-        planned = servable.plan(recorded.model_spec.signature_name, list(inputs), recorded.output_filter)
+    records = 0
+    for record in warmup.records(path):
         for _ in range(max(1, iterations)):
-            servable.run(planned, inputs)
-        requests += 1
-    if requests == 0:
+            warmup.replay(servable, record)
+        records += 1
+    if records == 0:
         for name, signature in servable.signatures.items():
             _warm_with_zeros(servable, name, signature)
     servable.recent_s = 0.0

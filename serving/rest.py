@@ -6,12 +6,15 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
 
 from google.protobuf.json_format import MessageToDict
+from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
+from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
-from serving import json_inputs, json_outputs, rpc
+from serving import json_examples, json_inputs, json_outputs, json_values, rpc
 from serving.dataplane import DataPlane, Target
 from serving.errors import Code, RequestError
 from serving.signatures import DEFAULT
@@ -55,6 +58,7 @@ class Rest:
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
+        self._verbs = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
 
     async def call(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """Answer a request; every error is an answer, too. Header names are lower case."""
@@ -71,9 +75,8 @@ class Rest:
     async def _answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> str:
         if method == "POST" and (match := _PREDICT.fullmatch(path)):
             model, number, label, verb = match.groups()
-            if verb.lower() != "predict":
-                raise RequestError(Code.UNIMPLEMENTED, f"{verb} is not implemented by this server")
-            return await self._predict(_target(model, number, label), _unpacked(headers, body))
+            document = json_values.parse(_unpacked(headers, body))
+            return await self._verbs[verb.lower()](_target(model, number, label), document)
         if method == "GET" and (match := _MODEL.fullmatch(path)):
             model, number, label, metadata = match.groups()
             if not model:
@@ -82,9 +85,8 @@ class Rest:
             return self._metadata(target) if metadata else self._status(target)
         raise RequestError(Code.INVALID_ARGUMENT, f"Malformed request: {method} {path}")
 
-    async def _predict(self, target: Target, body: bytes) -> str:
-        document = json_inputs.parse(body)
-        name = json_inputs.signature_name(document) or DEFAULT
+    async def _predict(self, target: Target, document: dict[str, Any]) -> str:
+        name = json_values.signature_name(document) or DEFAULT
         with self._plane.lease(target) as lease:
             if name not in lease.servable.signatures:
                 raise RequestError(
@@ -98,6 +100,16 @@ class Rest:
             plan = lease.servable.plan(name, list(inputs), ())
             arrays = await self._plane.run(lease, plan, inputs)
         return json_outputs.outputs(dict(zip(plan.outputs, arrays, strict=True)), rows=rows)
+
+    async def _classify(self, target: Target, document: dict[str, Any]) -> str:
+        request = ClassificationRequest(input=json_examples.examples(document))
+        request.model_spec.signature_name = json_values.signature_name(document)
+        return json_outputs.classifications((await rpc.classify(self._plane, target, request)).result)
+
+    async def _regress(self, target: Target, document: dict[str, Any]) -> str:
+        request = RegressionRequest(input=json_examples.examples(document))
+        request.model_spec.signature_name = json_values.signature_name(document)
+        return json_outputs.regressions((await rpc.regress(self._plane, target, request)).result)
 
     def _status(self, target: Target) -> str:
         response = rpc.status(self._plane, target)

@@ -5,23 +5,31 @@ with protobuf 7, and generic handlers need only the methods' paths.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from google.protobuf.message import DecodeError
+from tensorflow_serving.apis.classification_pb2 import (
+    ClassificationRequest,
+    ClassificationResponse,
+    ClassificationResult,
+)
 from tensorflow_serving.apis.get_model_metadata_pb2 import (
     GetModelMetadataRequest,
     GetModelMetadataResponse,
     SignatureDefMap,
 )
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, GetModelStatusResponse
+from tensorflow_serving.apis.inference_pb2 import MultiInferenceRequest, MultiInferenceResponse
+from tensorflow_serving.apis.input_pb2 import Input
 from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, ReloadConfigResponse
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
+from tensorflow_serving.apis.regression_pb2 import RegressionRequest, RegressionResponse
 
-from serving import config_file, tensors
+from serving import config_file, inference, tensors
 from serving.dataplane import DataPlane, Target
 from serving.errors import Code, ModelConfigError, RequestError
-from serving.lifecycle import VersionStatus
+from serving.lifecycle import Lease, VersionStatus
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +50,9 @@ class Rpc:
         self._as_content = as_content
         self._methods: dict[str, Callable[[bytes], Awaitable[bytes]]] = {
             _PREDICTION + "Predict": self._predict,
+            _PREDICTION + "Classify": self._classify,
+            _PREDICTION + "Regress": self._regress,
+            _PREDICTION + "MultiInference": self._multi_inference,
             _PREDICTION + "GetModelMetadata": self._metadata,
             _MODEL + "GetModelStatus": self._status,
             _MODEL + "HandleReloadConfigRequest": self._reload,
@@ -85,6 +96,33 @@ class Rpc:
             reply.append(tensors.delimited(_OUTPUTS, entry))
         return b"".join(reply)
 
+    async def _classify(self, body: bytes) -> bytes:
+        request = ClassificationRequest.FromString(body)
+        _check_spec(request.HasField("model_spec"))
+        return bytes((await classify(self._plane, _target(request.model_spec), request)).SerializeToString())
+
+    async def _regress(self, body: bytes) -> bytes:
+        request = RegressionRequest.FromString(body)
+        _check_spec(request.HasField("model_spec"))
+        return bytes((await regress(self._plane, _target(request.model_spec), request)).SerializeToString())
+
+    async def _multi_inference(self, body: bytes) -> bytes:
+        request = MultiInferenceRequest.FromString(body)
+        spec = request.tasks[0].model_spec if request.tasks else ModelSpec()
+        response = MultiInferenceResponse()
+        with self._plane.lease(_target(spec)) as lease:
+            asked = inference.tasks(lease.servable, request)
+            for task, result in zip(
+                asked, await _results(self._plane, lease, asked, request.input), strict=True
+            ):
+                added = response.results.add()
+                added.model_spec.CopyFrom(_effective(spec.name, lease.number, task.plan.signature_name))
+                if isinstance(result, ClassificationResult):
+                    added.classification_result.CopyFrom(result)
+                else:
+                    added.regression_result.CopyFrom(result)
+        return bytes(response.SerializeToString())
+
     async def _metadata(self, body: bytes) -> bytes:
         request = GetModelMetadataRequest.FromString(body)
         _check_spec(request.HasField("model_spec"))
@@ -114,20 +152,52 @@ class Rpc:
         return bytes(response.SerializeToString())
 
 
-def metadata(plane: DataPlane, target: Target) -> GetModelMetadataResponse:
+async def classify(plane: DataPlane, meant: Target, request: ClassificationRequest) -> ClassificationResponse:
+    """Answer a request to the version meant, whatever version the request itself names."""
+    response = ClassificationResponse()
+    with plane.lease(meant) as lease:
+        task = inference.task(lease.servable, inference.CLASSIFY, request.model_spec.signature_name)
+        (result,) = await _results(plane, lease, [task], request.input)
+        response.model_spec.CopyFrom(_effective(meant.model, lease.number, task.plan.signature_name))
+    response.result.CopyFrom(result)
+    return response
+
+
+async def regress(plane: DataPlane, meant: Target, request: RegressionRequest) -> RegressionResponse:
+    """Answer a request to the version meant, whatever version the request itself names."""
+    response = RegressionResponse()
+    with plane.lease(meant) as lease:
+        task = inference.task(lease.servable, inference.REGRESS, request.model_spec.signature_name)
+        (result,) = await _results(plane, lease, [task], request.input)
+        response.model_spec.CopyFrom(_effective(meant.model, lease.number, task.plan.signature_name))
+    response.result.CopyFrom(result)
+    return response
+
+
+async def _results(
+    plane: DataPlane, lease: Lease, tasks: Sequence[inference.Task], given: Input
+) -> list[inference.Result]:
+    examples = inference.examples(given)
+    return [
+        task.result(await plane.run(lease, task.plan, {inference.INPUTS: examples}), len(examples))
+        for task in tasks
+    ]
+
+
+def metadata(plane: DataPlane, meant: Target) -> GetModelMetadataResponse:
     """Return the signatures of the version meant, and which version that is."""
     response = GetModelMetadataResponse()
-    with plane.lease(target) as lease:
-        response.model_spec.CopyFrom(_effective(target.model, lease.number, ""))
+    with plane.lease(meant) as lease:
+        response.model_spec.CopyFrom(_effective(meant.model, lease.number, ""))
         signatures = SignatureDefMap(signature_def=lease.servable.signatures)
     response.metadata[SIGNATURE_DEF].Pack(signatures)
     return response
 
 
-def status(plane: DataPlane, target: Target) -> GetModelStatusResponse:
+def status(plane: DataPlane, meant: Target) -> GetModelStatusResponse:
     """Return the states of the versions meant, newest first."""
     response = GetModelStatusResponse()
-    for each in plane.status(target):
+    for each in plane.status(meant):
         _add_status(response, each)
     return response
 

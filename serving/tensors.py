@@ -21,9 +21,10 @@ Array = NDArray[Any]
 # A tensor that claims more than protobuf could carry is made of one repeated value: an attack or a slip.
 MAX_TENSOR_BYTES = 2**31 - 1
 
+FLOAT = 1
 STRING = 7
 DTYPES: dict[int, np.dtype[Any]] = {
-    1: np.dtype(np.float32),
+    FLOAT: np.dtype(np.float32),
     2: np.dtype(np.float64),
     3: np.dtype(np.int32),
     4: np.dtype(np.uint8),

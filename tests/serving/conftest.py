@@ -14,10 +14,13 @@ from pathlib import Path
 
 import grpc
 import pytest
+from tensorflow_serving.apis.classification_pb2 import ClassificationRequest, ClassificationResponse
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, GetModelMetadataResponse
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, GetModelStatusResponse
+from tensorflow_serving.apis.inference_pb2 import MultiInferenceRequest, MultiInferenceResponse
 from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, ReloadConfigResponse
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
+from tensorflow_serving.apis.regression_pb2 import RegressionRequest, RegressionResponse
 
 from service.ports import free_ports
 
@@ -25,6 +28,9 @@ HERE = Path(__file__).parent
 
 _METHODS = {
     "Predict": ("PredictionService", PredictRequest, PredictResponse),
+    "Classify": ("PredictionService", ClassificationRequest, ClassificationResponse),
+    "Regress": ("PredictionService", RegressionRequest, RegressionResponse),
+    "MultiInference": ("PredictionService", MultiInferenceRequest, MultiInferenceResponse),
     "GetModelMetadata": ("PredictionService", GetModelMetadataRequest, GetModelMetadataResponse),
     "GetModelStatus": ("ModelService", GetModelStatusRequest, GetModelStatusResponse),
     "HandleReloadConfigRequest": ("ModelService", ReloadConfigRequest, ReloadConfigResponse),

@@ -1,7 +1,8 @@
 """Write the SavedModels that the tests serve into the folder given, with answers.npz beside them.
 
 `sum/1` and `sum/2` are plain modules with two signatures whose answers tell the version; `dense` is a Keras
-export; `text` takes and gives strings; `slow` takes half a second; `version_1_graph` is of TensorFlow 1.
+export; `text` takes and gives strings; `slow` takes half a second; `version_1_graph` is of TensorFlow 1,
+and so is `judge`, whose signatures take serialized Examples.
 """
 
 import os
@@ -86,6 +87,57 @@ def save_version_1_graph(folder: Path) -> None:
         builder.save()
 
 
+def save_judge(folder: Path) -> None:
+    """Write a SavedModel with signatures to classify and regress by, right and wrong ones, over one input."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        examples = tf.compat.v1.placeholder(tf.string, (None,), name="examples")
+        features = tf.io.parse_example(
+            examples,
+            {
+                "x": tf.io.FixedLenFeature((2,), tf.float32),
+                "n": tf.io.FixedLenFeature((), tf.int64, 0),
+                "word": tf.io.FixedLenFeature((), tf.string, "none"),
+            },
+        )
+        scores = features["x"] + tf.cast(features["n"], tf.float32)[:, None]
+        classes = tf.stack([features["word"], tf.fill(tf.shape(features["word"]), "other")], axis=1)
+        total = tf.reduce_sum(scores, axis=1)
+        other = tf.compat.v1.placeholder(tf.string, (None,), name="other")
+
+        def signature(method, outputs, inputs=None):
+            tensors = [
+                {name: tf.compat.v1.saved_model.build_tensor_info(tensor) for name, tensor in named.items()}
+                for named in (inputs or {"inputs": examples}, outputs)
+            ]
+            return tf.compat.v1.saved_model.build_signature_def(*tensors, f"tensorflow/serving/{method}")
+
+        signatures = {
+            "serving_default": signature("classify", {"classes": classes, "scores": scores}),
+            "regress": signature("regress", {"outputs": total}),
+            "column": signature("regress", {"outputs": total[:, None]}),
+            "classes_only": signature("classify", {"classes": classes}),
+            "scores_only": signature("classify", {"scores": scores}),
+            "native": signature("predict", {"scores": scores}),
+            "flat": signature("classify", {"scores": total}),
+            "doubles": signature("classify", {"scores": tf.cast(scores, tf.float64)}),
+            "words": signature("classify", {"classes": scores}),
+            "uneven": signature("classify", {"classes": classes, "scores": scores[:, :1]}),
+            "short": signature("classify", {"scores": scores[1:]}),
+            "short_regress": signature("regress", {"outputs": total[1:]}),
+            "wide": signature("regress", {"outputs": scores}),
+            "double_regress": signature("regress", {"outputs": tf.cast(total, tf.float64)}),
+            "odd_input": signature("classify", {"scores": scores}, {"rows": examples}),
+            "odd_outputs": signature("classify", {"points": scores}),
+            "odd_regress": signature("regress", {"points": total}),
+            "two_inputs": signature("classify", {"scores": scores}, {"inputs": examples, "more": other}),
+            "three_outputs": signature("classify", {"classes": classes, "scores": scores, "total": total}),
+            "other_input": signature("regress", {"outputs": tf.strings.to_number(other)}, {"inputs": other}),
+        }
+        builder = tf.compat.v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(session, ["serve"], signatures)
+        builder.save()
+
+
 def main(folder: Path) -> None:
     for version in (1, 2):
         module = Sum(version)
@@ -96,6 +148,7 @@ def main(folder: Path) -> None:
     slow = Slow()
     tf.saved_model.save(slow, str(folder / "slow"), signatures=slow.wait)
     save_version_1_graph(folder / "version_1_graph")
+    save_judge(folder / "judge")
     keras.utils.set_random_seed(7)
     dense = keras.Sequential(
         [keras.Input((20,), name="features"), keras.layers.Dense(8, "relu"), keras.layers.Dense(5, "softmax")]

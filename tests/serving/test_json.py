@@ -3,14 +3,14 @@ import json
 import numpy as np
 import pytest
 
-from serving import json_inputs, json_outputs
+from serving import json_inputs, json_outputs, json_values
 from serving.errors import RequestError
 
 FLOAT, INT32, STRING, INT64, BOOL = 1, 3, 7, 9, 10
 
 
 def read(body, **dtypes):
-    return json_inputs.inputs(json_inputs.parse(body.encode()), dtypes)
+    return json_inputs.inputs(json_values.parse(body.encode()), dtypes)
 
 
 def test_rows_are_stacked_along_a_new_first_axis():
@@ -98,7 +98,7 @@ def test_a_document_that_does_not_fit_the_signature_is_refused(body, dtypes, tex
 
 def test_a_million_open_brackets_are_refused():
     with pytest.raises(RequestError, match="JSON Parse error"):
-        json_inputs.parse(b'{"inputs": ' + b"[" * 1_000_000)
+        json_values.parse(b'{"inputs": ' + b"[" * 1_000_000)
 
 
 @pytest.mark.parametrize(

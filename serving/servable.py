@@ -1,0 +1,56 @@
+"""One loaded version: its signatures, and a call into its graph, whatever runs that graph."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+
+from serving.errors import Code, RequestError
+from serving.signatures import DEFAULT, Plan, plan
+from serving.tensors import Array
+
+# Clients choose the outputs, so they could ask for every combination of them.
+MOST_PLANS = 64
+
+
+class Servable(ABC):
+    """What the server knows of a version; `recent_s` is how long its calls took of late, in seconds."""
+
+    def __init__(self, signatures: Mapping[str, SignatureDef], *, check_method_names: bool = False) -> None:
+        self.signatures = signatures
+        self.check_method_names = check_method_names
+        self.recent_s = 0.0
+        self._plans: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Plan] = {}
+
+    def plan(self, signature_name: str, given: Sequence[str], output_filter: Sequence[str]) -> Plan:
+        """Check a request by names alone; an empty signature name means serving_default.
+
+        Raises:
+            RequestError: FAILED_PRECONDITION for an unknown signature, INVALID_ARGUMENT for its names.
+        """
+        key = (signature_name, tuple(given), tuple(output_filter))
+        if (known := self._plans.get(key)) is not None:
+            return known
+        name = signature_name or DEFAULT
+        if name not in self.signatures:
+            raise RequestError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+        made = plan(name, self.signatures[name], given, output_filter)
+        if len(self._plans) < MOST_PLANS:
+            self._plans[key] = made
+        return made
+
+    @abstractmethod
+    def run(self, plan: Plan, inputs: Mapping[str, Array]) -> list[Array]:
+        """Feed `plan.inputs` and return `plan.outputs`; threads may call it at the same time.
+
+        Raises:
+            RequestError: when the graph refuses the inputs.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the memory back; no call may be running."""
+
+    def _note(self, took_s: float) -> None:
+        # A moving average over about eight calls: enough to tell a quick model from a slow one.
+        self.recent_s += (took_s - self.recent_s) / 8 if self.recent_s else took_s
