@@ -13,6 +13,7 @@ import numpy as np
 from tensorflow_serving.apis.classification_pb2 import ClassificationResult
 from tensorflow_serving.apis.regression_pb2 import RegressionResult
 
+from serving import tensors
 from serving.errors import Code, RequestError
 from serving.tensors import Array
 
@@ -94,9 +95,10 @@ def _element_texts(flat: Array, name: str) -> list[str]:
             return ["true" if value else "false" for value in flat.tolist()]
         case "i" | "u":
             return list(map(str, flat.tolist()))
-        case "c":
+        case kind if kind == "c" or flat.dtype.names:
+            type_name = tensors.name_of(tensors.number_of(flat.dtype))
             raise RequestError(
-                Code.INVALID_ARGUMENT, f"Failed to write JSON value for tensor type: {flat.dtype}"
+                Code.INVALID_ARGUMENT, f"Failed to write JSON value for tensor type: {type_name}"
             )
     if flat.dtype not in {np.dtype(np.float32), np.dtype(np.float64)}:
         flat = flat.astype(np.float32)

@@ -142,13 +142,20 @@ class Rpc:
 
     async def _reload(self, body: bytes) -> bytes:
         request = ReloadConfigRequest.FromString(body)
-        response = ReloadConfigResponse()
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise RequestError(
+                Code.INVALID_ARGUMENT,
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                "Only ModelConfigList is currently supported",
+            )
         try:
-            await self._plane.reload(config_file.from_proto(request.config))
-        except (ModelConfigError, RequestError) as error:
-            # A refused reload is a reply that says so, not an error of the call.
-            response.status.error_code = Code(error.code).number
-            response.status.error_message = str(error)
+            settings = config_file.from_proto(request.config)
+        except ModelConfigError as error:
+            raise RequestError(Code(error.code), str(error)) from error
+        await self._plane.reload(settings)
+        # A refused reload is an error of the call, so a reply always says OK.
+        response = ReloadConfigResponse()
+        response.status.error_code = OK
         return bytes(response.SerializeToString())
 
 

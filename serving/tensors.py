@@ -34,7 +34,13 @@ DTYPES: dict[int, np.dtype[Any]] = {
     8: np.dtype(np.complex64),
     9: np.dtype(np.int64),
     10: np.dtype(np.bool_),
+    # Quantized numbers are TensorFlow's own numpy types, a named field over the whole number.
+    11: np.dtype([("qint8", np.int8)]),
+    12: np.dtype([("quint8", np.uint8)]),
+    13: np.dtype([("qint32", np.int32)]),
     14: np.dtype(ml_dtypes.bfloat16),
+    15: np.dtype([("qint16", np.int16)]),
+    16: np.dtype([("quint16", np.uint16)]),
     17: np.dtype(np.uint16),
     18: np.dtype(np.complex128),
     19: np.dtype(np.float16),
@@ -53,7 +59,12 @@ _VALUES = {
     8: "scomplex_val",
     9: "int64_val",
     10: "bool_val",
+    11: "int_val",
+    12: "int_val",
+    13: "int_val",
     14: "half_val",
+    15: "int_val",
+    16: "int_val",
     17: "int_val",
     18: "dcomplex_val",
     19: "half_val",
@@ -62,6 +73,7 @@ _VALUES = {
 }
 _HALVES = {14, 19}
 _COMPLEX_PARTS: dict[int, np.dtype[Any]] = {8: np.dtype(np.float32), 18: np.dtype(np.float64)}
+_QUANTIZED = {number: dtype[0] for number, dtype in DTYPES.items() if dtype.names}
 # Fields whose packed form is the array's own memory: tag of float_val (5) and of double_val (6).
 _PACKED = {1: b"\x2a", 2: b"\x32"}
 _TENSOR_CONTENT = b"\x22"
@@ -112,6 +124,8 @@ def encode(array: Array, *, as_content: bool = False) -> bytes:
         field.extend(np.ascontiguousarray(array).view(np.uint16).ravel().tolist())
     elif number in _COMPLEX_PARTS:
         field.extend(np.ascontiguousarray(array).view(_COMPLEX_PARTS[number]).ravel().tolist())
+    elif number in _QUANTIZED:
+        field.extend(np.ascontiguousarray(array).view(_QUANTIZED[number]).ravel().tolist())
     else:
         field.extend(array.ravel().tolist())
     return head + bytes(values.SerializeToString())
@@ -158,6 +172,8 @@ def _values(proto: TensorProto, number: int, dtype: np.dtype[Any]) -> Array:
         return _array(field, np.dtype(np.uint16)).view(dtype)
     if number in _COMPLEX_PARTS:
         return _array(field, _COMPLEX_PARTS[number]).view(dtype)
+    if number in _QUANTIZED:
+        return _array(field, _QUANTIZED[number]).view(dtype)
     if number == STRING:
         strings: Array = np.empty(len(field), object)
         strings[:] = list(field)

@@ -1,3 +1,4 @@
+import shutil
 import struct
 from pathlib import Path
 
@@ -110,6 +111,71 @@ def test_a_recorded_request_that_fails_fails_the_load(place, saved_models, tmp_p
     version = warmed(place, saved_models, tmp_path, predict_log(a=ones(2)))
 
     with pytest.raises(LoadError, match=r"Missing but required: \{b\}"):
+        load(version, LoadOptions())
+
+
+def recorded(kind, signature, *, x=(1.0, 2.0), model="judge"):
+    log = PredictionLog()
+    request = getattr(log, f"{kind}_log").request
+    if kind == "multi_inference":
+        task = request.tasks.add(method_name="tensorflow/serving/regress")
+        task.model_spec.name, task.model_spec.signature_name = model, signature
+    else:
+        request.model_spec.name, request.model_spec.signature_name = model, signature
+    example = request.input.example_list.examples.add()
+    example.features.feature["x"].float_list.value.extend(x)
+    return log.SerializeToString()
+
+
+def recorded_session_run():
+    log = PredictionLog()
+    log.session_run_log.request.SetInParent()
+    return log.SerializeToString()
+
+
+def warmed_judge(saved_models, folder, *records) -> Path:
+    version = folder / "1"
+    shutil.copytree(saved_models / "judge", version)
+    path = version / WARMUP_FILE
+    path.parent.mkdir()
+    path.write_bytes(b"".join(struct.pack("<QI", len(each), 0) + each + bytes(4) for each in records))
+    return version
+
+
+def test_recorded_requests_of_every_kind_are_run(saved_models, tmp_path):
+    records = [
+        recorded("classify", ""),
+        recorded("regress", "regress"),
+        recorded("multi_inference", "regress"),
+    ]
+    version = warmed_judge(saved_models, tmp_path, *records, PredictionLog().SerializeToString())
+
+    servable = load(version, LoadOptions())
+
+    assert servable.plan("regress", ["inputs"], ()).outputs == ("outputs",)
+    servable.close()
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        (recorded("classify", "s"), "No signature was found with the name: s"),
+        (recorded("classify", "flat"), r"Expected Tensor shape: \[batch_size num_classes\] but got \[1\]"),
+        (recorded("regress", "regress", x=(1.0,)), "x"),
+        (recorded("multi_inference", "regress", model=""), "Found ModelSpec with an empty model name."),
+        (recorded_session_run(), "Unsupported log_type for warmup: 5"),
+        (b"no record", "Failed to parse warmup record 0"),
+    ],
+)
+def test_a_recorded_request_of_any_kind_that_fails_fails_the_load(saved_models, tmp_path, record, text):
+    with pytest.raises(LoadError, match=text):
+        load(warmed_judge(saved_models, tmp_path, record), LoadOptions())
+
+
+def test_more_than_a_thousand_records_fail_the_load(saved_models, tmp_path):
+    version = warmed_judge(saved_models, tmp_path, *[PredictionLog().SerializeToString()] * 1001)
+
+    with pytest.raises(LoadError, match=r"Number of warmup records exceeds the maximum \(1000\)"):
         load(version, LoadOptions())
 
 

@@ -15,7 +15,7 @@ from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 
 from service.ports import free_ports
 from serving.store import ServedModel, Store
-from tests.serving.asking import FRONTS, leave, ones, outputs, predict_request
+from tests.serving.asking import CODE, FRONTS, leave, ones, outputs, predict_request, refusal
 
 
 class Loose:
@@ -134,20 +134,60 @@ def test_a_damaged_version_says_so_and_the_old_one_stays(loose, saved_models, pl
 def test_a_config_over_grpc_replaces_the_list(loose, saved_models, place):
     place(saved_models / "sum" / "1", loose.store.root / "reloaded" / "1")
     request = ReloadConfigRequest()
-    model = request.config.model_config_list.config.add(
-        name="reloaded", base_path="relative", model_platform="tensorflow"
+    request.config.model_config_list.config.add(
+        name="reloaded", base_path=str(loose.store.root / "reloaded"), model_platform="tensorflow"
     )
 
-    refused = loose.server.call("HandleReloadConfigRequest", request)
-    model.base_path = str(loose.store.root / "reloaded")
     accepted = loose.server.call("HandleReloadConfigRequest", request)
 
-    assert refused.status.error_code == 3
-    assert refused.status.error_message == (
-        "Expected model reloaded to have an absolute path or URI; got base_path()=relative"
-    )
-    assert accepted.status.error_code == 0
+    assert (accepted.status.error_code, accepted.status.error_message) == (0, "")
     assert loose.server.get("/v1/models/reloaded")[0] == 200
+
+
+def reload_request(*models):
+    request = ReloadConfigRequest()
+    request.config.model_config_list.SetInParent()
+    for name, path, labels in models:
+        model = request.config.model_config_list.config.add(
+            name=name, base_path=path, model_platform="tensorflow"
+        )
+        model.version_labels.update(labels)
+    return request
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "text"),
+    [
+        (
+            reload_request(("m", "p", {})),
+            CODE.INVALID_ARGUMENT,
+            "Expected model m to have an absolute path or URI; got base_path()=p",
+        ),
+        (
+            reload_request(("m", "/p", {}), ("m", "/q", {})),
+            CODE.INVALID_ARGUMENT,
+            "Illegal to list model m multiple times in config list",
+        ),
+        (
+            reload_request(("m", "/p", {"stable": 2})),
+            CODE.FAILED_PRECONDITION,
+            "Request to assign label to version 2 of model m, which is not currently available for inference",
+        ),
+        (
+            ReloadConfigRequest(),
+            CODE.INVALID_ARGUMENT,
+            (
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                "Only ModelConfigList is currently supported"
+            ),
+        ),
+    ],
+)
+def test_a_config_that_can_not_be_obeyed_is_refused_and_changes_nothing(loose, request_, code, text):
+    before = loose.server.get("/v1/models/reloaded")
+
+    assert refusal(loose.server, "HandleReloadConfigRequest", request_) == (code, text)
+    assert loose.server.get("/v1/models/reloaded") == before
 
 
 @pytest.mark.parametrize("chosen", FRONTS)
