@@ -51,6 +51,11 @@ class SavedModel(Servable):
         super().__init__(signatures, check_method_names=check_method_names)
         self._session = session
         self._callables: dict[Plan, Callable[..., list[Any]]] = {}
+        self._quantized = {
+            name
+            for name, signature in signatures.items()
+            if any(info.dtype in tensors.QUANTIZED for info in signature.outputs.values())
+        }
         self._lock = threading.Lock()
 
     def run(self, plan: Plan, inputs: Mapping[str, Array]) -> list[Array]:
@@ -66,7 +71,15 @@ class SavedModel(Servable):
         except tf.errors.OpError as error:
             raise RequestError(_code(error.error_code), error.message) from error
         self._note(time.perf_counter() - started)
-        return [np.asarray(output) for output in outputs]
+        arrays = [np.asarray(output) for output in outputs]
+        if plan.signature_name in self._quantized:
+            # A session gives quantized numbers as the whole numbers that carry them.
+            infos = [self.signatures[plan.signature_name].outputs[name] for name in plan.outputs]
+            return [
+                array.view(tensors.DTYPES[info.dtype]) if info.dtype in tensors.QUANTIZED else array
+                for array, info in zip(arrays, infos, strict=True)
+            ]
+        return arrays
 
     def close(self) -> None:
         """Give the memory back; no call may be running."""

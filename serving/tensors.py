@@ -73,7 +73,7 @@ _VALUES = {
 }
 _HALVES = {14, 19}
 _COMPLEX_PARTS: dict[int, np.dtype[Any]] = {8: np.dtype(np.float32), 18: np.dtype(np.float64)}
-_QUANTIZED = {number: dtype[0] for number, dtype in DTYPES.items() if dtype.names}
+QUANTIZED = {number: dtype[0] for number, dtype in DTYPES.items() if dtype.names}
 # Fields whose packed form is the array's own memory: tag of float_val (5) and of double_val (6).
 _PACKED = {1: b"\x2a", 2: b"\x32"}
 _TENSOR_CONTENT = b"\x22"
@@ -124,8 +124,8 @@ def encode(array: Array, *, as_content: bool = False) -> bytes:
         field.extend(np.ascontiguousarray(array).view(np.uint16).ravel().tolist())
     elif number in _COMPLEX_PARTS:
         field.extend(np.ascontiguousarray(array).view(_COMPLEX_PARTS[number]).ravel().tolist())
-    elif number in _QUANTIZED:
-        field.extend(np.ascontiguousarray(array).view(_QUANTIZED[number]).ravel().tolist())
+    elif number in QUANTIZED:
+        field.extend(np.ascontiguousarray(array).view(QUANTIZED[number]).ravel().tolist())
     else:
         field.extend(array.ravel().tolist())
     return head + bytes(values.SerializeToString())
@@ -172,8 +172,8 @@ def _values(proto: TensorProto, number: int, dtype: np.dtype[Any]) -> Array:
         return _array(field, np.dtype(np.uint16)).view(dtype)
     if number in _COMPLEX_PARTS:
         return _array(field, _COMPLEX_PARTS[number]).view(dtype)
-    if number in _QUANTIZED:
-        return _array(field, _QUANTIZED[number]).view(dtype)
+    if number in QUANTIZED:
+        return _array(field, QUANTIZED[number]).view(dtype)
     if number == STRING:
         strings: Array = np.empty(len(field), object)
         strings[:] = list(field)

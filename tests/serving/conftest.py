@@ -41,7 +41,12 @@ _METHODS = {
 def saved_models(tmp_path_factory) -> Path:
     """A folder with SavedModels of both makes, and what each answers by itself (see saved_models.py)."""
     folder = tmp_path_factory.mktemp("saved_models")
-    subprocess.run([sys.executable, HERE / "saved_models.py", folder], check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-m", "tests.serving.saved_models", folder],
+        check=True,
+        timeout=120,
+        cwd=HERE.parents[1],
+    )
     return folder
 
 

@@ -2,7 +2,7 @@
 
 `sum/1` and `sum/2` are plain modules with two signatures whose answers tell the version; `dense` is a Keras
 export; `text` takes and gives strings; `slow` takes half a second; `version_1_graph` is of TensorFlow 1,
-and so is `judge`, whose signatures take serialized Examples.
+and so is `judge`, whose signatures take serialized Examples; `echo` gives back tensors of every type.
 """
 
 import os
@@ -15,6 +15,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import keras
 import numpy as np
 import tensorflow as tf
+
+from serving.tensors import DTYPES, name_of
 
 
 class Sum(tf.Module):
@@ -138,6 +140,20 @@ def save_judge(folder: Path) -> None:
         builder.save()
 
 
+def save_echo(folder: Path) -> None:
+    """Write a SavedModel with a signature for each type of tensor, called as TensorFlow calls the type."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        signatures = {}
+        for number in DTYPES:
+            dtype = tf.as_dtype(number)
+            x = tf.compat.v1.placeholder(dtype, name=f"x_{dtype.name}")
+            y = tf.identity(x, name=f"y_{dtype.name}")
+            signatures[name_of(number)] = tf.compat.v1.saved_model.predict_signature_def({"x": x}, {"y": y})
+        builder = tf.compat.v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(session, ["serve"], signatures)
+        builder.save()
+
+
 def main(folder: Path) -> None:
     for version in (1, 2):
         module = Sum(version)
@@ -149,6 +165,7 @@ def main(folder: Path) -> None:
     tf.saved_model.save(slow, str(folder / "slow"), signatures=slow.wait)
     save_version_1_graph(folder / "version_1_graph")
     save_judge(folder / "judge")
+    save_echo(folder / "echo")
     keras.utils.set_random_seed(7)
     dense = keras.Sequential(
         [keras.Input((20,), name="features"), keras.layers.Dense(8, "relu"), keras.layers.Dense(5, "softmax")]

@@ -59,6 +59,30 @@ def test_a_graph_of_tensorflow_1_with_tables_and_constants_runs(saved_models):
     servable.close()
 
 
+@pytest.fixture(scope="module")
+def echo(saved_models):
+    servable = load(saved_models / "echo", LoadOptions())
+    yield servable
+    servable.close()
+
+
+@pytest.mark.parametrize("number", tensors.DTYPES, ids=tensors.name_of)
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
+def test_tensors_of_every_type_and_shape_go_through_a_graph(echo, number, shape):
+    dtype = tensors.DTYPES[number]
+    array = (
+        np.full(shape, b"\x00\xff", object)
+        if number == tensors.STRING
+        else np.ones(shape, np.int8).astype(dtype)
+    )
+
+    (answer,) = echo.run(echo.plan(tensors.name_of(number), ["x"], ()), {"x": array})
+
+    assert tensors.number_of(answer.dtype) == number
+    assert answer.shape == shape
+    np.testing.assert_array_equal(answer, array)
+
+
 def test_strings_run(saved_models):
     servable = load(saved_models / "text", LoadOptions())
 

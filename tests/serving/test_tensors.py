@@ -24,6 +24,7 @@ ARRAYS = [
     np.array([0.1, 65504], np.float16),
     np.array([2**32 - 1], np.uint32),
     np.array([2**64 - 1], np.uint64),
+    *[np.array([(0,), (100,)], tensors.DTYPES[number]) for number in (11, 12, 13, 15, 16)],
     np.array(3.25, np.float32),
     np.zeros((0, 4), np.float32),
 ]
