@@ -137,6 +137,7 @@ def _load_options(flags: Flags) -> LoadOptions:
         inter_op_threads=both or flags.tensorflow_inter_op_parallelism,
         gpu_memory_fraction=flags.per_process_gpu_memory_fraction,
         check_method_names=flags.enable_signature_method_name_check,
+        prefer_tflite=flags.prefer_tflite_model,
         warm=flags.enable_model_warmup,
         warmup_iterations=max(1, flags.num_request_iterations_for_warmup),
     )

@@ -31,8 +31,9 @@ class Flags:
     max_num_load_retries: int = 5
     load_retry_interval_micros: int = 60_000_000
     saved_model_tags: str = "serve"
-    enable_signature_method_name_check: bool = False
     allow_version_labels_for_unavailable_models: bool = False
+    enable_signature_method_name_check: bool = False
+    prefer_tflite_model: bool = False
     enable_model_warmup: bool = True
     num_request_iterations_for_warmup: int = 0
     tensorflow_session_parallelism: int = 0
@@ -56,6 +57,7 @@ _HELP = {
     "model_config_file_poll_wait_seconds": "seconds between readings of that file; 0 to read it once",
     "file_system_poll_wait_seconds": "seconds between looks for versions; 0 to look once",
     "enable_signature_method_name_check": "Classify and Regress take only signatures with their method name",
+    "prefer_tflite_model": "serve a version's model.tflite, where it has one",
     "front": "what speaks HTTP/2: Envoy (pyvoy), or grpcio and uvicorn; auto takes the first that runs",
 }
 
@@ -66,7 +68,6 @@ _WITHOUT_EFFECT: dict[str, type] = {
     "grpc_channel_arguments": str,
     "num_load_threads": int,
     "num_unload_threads": int,
-    "prefer_tflite_model": bool,
     "platform_config_file": str,
     "xla_cpu_compilation_enabled": bool,
     "enable_profiler": bool,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
+MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "model.tflite")
 # TensorFlow Serving lists every version it ever had; a list that grows for ever helps nobody.
 MOST_ENDED = 5
 
@@ -296,4 +296,4 @@ def _versions(base_path: Path) -> dict[int, Path] | None:
         names = [path for path in base_path.iterdir() if path.name.isascii() and path.name.isdigit()]
     except OSError:
         return None
-    return {int(path.name): path for path in names if any((path / each).is_file() for each in SAVED_MODELS)}
+    return {int(path.name): path for path in names if any((path / each).is_file() for each in MODEL_FILES)}

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.config_pb2 import CallableOptions, ConfigProto
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
-from serving import tensors, warmup
+from serving import tensors, tflite, warmup
 from serving.errors import Code, LoadError, RequestError
 from serving.servable import MOST_PLANS, Servable
 from serving.signatures import Plan
@@ -34,6 +34,7 @@ class LoadOptions:
     inter_op_threads: int = 0
     gpu_memory_fraction: float = 0
     check_method_names: bool = False
+    prefer_tflite: bool = False
     warm: bool = True
     warmup_iterations: int = 1
 
@@ -111,30 +112,43 @@ class SavedModel(Servable):
 
 
 def load(path: Path, options: LoadOptions) -> Servable:
-    """Load a version's SavedModel (of TensorFlow 1 or 2) and warm it.
+    """Load a version's SavedModel (of TensorFlow 1 or 2), or its model.tflite where preferred, and warm it.
 
     Raises:
-        LoadError: TensorFlow can't load it, or a recorded warm-up request fails.
+        LoadError: it can't be loaded, or a recorded warm-up request fails.
     """
+    lite = options.prefer_tflite and (path / tflite.MODEL_FILE).is_file()
+    servable: Servable | None = None
+    try:
+        servable = _load_lite(path, options) if lite else _load_saved_model(path, options)
+        if options.warm:
+            _warm(servable, path, options.warmup_iterations)
+    except (tf.errors.OpError, LoadError, RequestError, ValueError, RuntimeError, OSError) as error:
+        if servable is not None:
+            servable.close()
+        raise LoadError(f"{path}: {getattr(error, 'message', None) or error}") from error
+    return servable
+
+
+def _load_lite(path: Path, options: LoadOptions) -> Servable:
+    return tflite.load(path, threads=options.intra_op_threads, check_method_names=options.check_method_names)
+
+
+def _load_saved_model(path: Path, options: LoadOptions) -> Servable:
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=_config(options))
     try:
         with graph.as_default(), _quiet():
             loaded = tf.compat.v1.saved_model.loader.load(session, options.tags, str(path))
-        # Nothing may be added to a graph that threads run: make sure that nothing is.
-        graph.finalize()
-        signatures = {
-            name: signature
-            for name, signature in loaded.signature_def.items()
-            if name not in _INIT_SIGNATURES
-        }
-        servable = SavedModel(session, signatures, check_method_names=options.check_method_names)
-        if options.warm:
-            _warm(servable, path, options.warmup_iterations)
-    except (tf.errors.OpError, RequestError, ValueError, RuntimeError, OSError) as error:
+    except BaseException:
         session.close()
-        raise LoadError(f"{path}: {getattr(error, 'message', None) or error}") from error
-    return servable
+        raise
+    # Nothing may be added to a graph that threads run: make sure that nothing is.
+    graph.finalize()
+    signatures = {
+        name: signature for name, signature in loaded.signature_def.items() if name not in _INIT_SIGNATURES
+    }
+    return SavedModel(session, signatures, check_method_names=options.check_method_names)
 
 
 def _warm(servable: Servable, path: Path, iterations: int) -> None:

@@ -2,7 +2,8 @@
 
 `sum/1` and `sum/2` are plain modules with two signatures whose answers tell the version; `dense` is a Keras
 export; `text` takes and gives strings; `slow` takes half a second; `version_1_graph` is of TensorFlow 1,
-and so is `judge`, whose signatures take serialized Examples; `echo` gives back tensors of every type.
+and so is `judge`, whose signatures take serialized Examples; `echo` gives back tensors of every type;
+`lite` holds models of TensorFlow Lite.
 """
 
 import os
@@ -15,6 +16,10 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import keras
 import numpy as np
 import tensorflow as tf
+from ai_edge_litert.schema_py_generated import BufferT, MetadataT
+from ai_edge_litert.tools import flatbuffer_utils
+from flatbuffers import flexbuffers
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from serving.tensors import DTYPES, name_of
 
@@ -154,6 +159,55 @@ def save_echo(folder: Path) -> None:
         builder.save()
 
 
+class Lite(tf.Module):
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None, 3), tf.float32, name="a"),
+            tf.TensorSpec((None, 3), tf.float32, name="b"),
+        ]
+    )
+    def total(self, a, b):
+        return {"y": a + b}
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None,), tf.string, name="words"),
+            tf.TensorSpec((None,), tf.int32, name="order"),
+        ]
+    )
+    def pick(self, words, order):
+        return {"picked": tf.gather(words, order)}
+
+
+def save_lite(folder: Path) -> None:
+    """Write model.tflite files: `total` and `pick` without SignatureDefs of their own, `named` with one."""
+    module = Lite()
+    for name in ("total", "pick"):
+        (folder / name).mkdir(parents=True)
+        function = getattr(module, name).get_concrete_function()
+        content = tf.lite.TFLiteConverter.from_concrete_functions([function], module).convert()
+        (folder / name / "model.tflite").write_bytes(content)
+    (folder / "named").mkdir()
+    signature = SignatureDef(method_name="tensorflow/serving/predict")
+    for alias, tensor in (("left", "a"), ("right", "b")):
+        signature.inputs[alias].name, signature.inputs[alias].dtype = f"serving_default_{tensor}:0", 1
+    signature.outputs["sum"].name, signature.outputs["sum"].dtype = "PartitionedCall:0", 1
+    content = (folder / "total" / "model.tflite").read_bytes()
+    (folder / "named" / "model.tflite").write_bytes(with_signature(content, "adding", signature))
+
+
+def with_signature(content: bytes, name: str, signature: SignatureDef) -> bytes:
+    """Return a TensorFlow Lite file with a SignatureDef in its metadata, as TensorFlow's tool writes it."""
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    recorded = flexbuffers.Dumps({name: signature.SerializeToString().decode("ascii")})
+    buffer, entry = BufferT(), MetadataT()
+    buffer.data = np.frombuffer(recorded, np.uint8)
+    entry.name, entry.buffer = b"signature_defs_metadata", len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), entry]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
 def main(folder: Path) -> None:
     for version in (1, 2):
         module = Sum(version)
@@ -166,6 +220,7 @@ def main(folder: Path) -> None:
     save_version_1_graph(folder / "version_1_graph")
     save_judge(folder / "judge")
     save_echo(folder / "echo")
+    save_lite(folder / "lite")
     keras.utils.set_random_seed(7)
     dense = keras.Sequential(
         [keras.Input((20,), name="features"), keras.layers.Dense(8, "relu"), keras.layers.Dense(5, "softmax")]
