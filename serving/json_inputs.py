@@ -11,7 +11,7 @@ import numpy as np
 
 from serving import tensors
 from serving.errors import Code, RequestError
-from serving.json_values import EXACT, decoded, exact, invalid, is_b64, kind, shown, text
+from serving.json_values import EXACT, decoded, exact, invalid, is_b64, kind, shown
 from serving.tensors import Array
 
 # Any in this file: a value that came out of a JSON document.
@@ -20,6 +20,8 @@ Dtypes = Mapping[str, int]
 _FLOATS = {1, 2, 14, 19}
 _INTEGERS = {3, 4, 5, 6, 9, 17, 22, 23}
 _BOOL = 10
+# numpy has 64, of which one is the batch's; TensorFlow has 254.
+_MOST_DIMENSIONS = 63
 
 
 def inputs(document: Mapping[str, Any], dtypes: Dtypes) -> tuple[dict[str, Array], bool]:
@@ -157,6 +159,10 @@ def _strict(value: Any, number: int) -> Array:  # noqa: ANN401
         shape.append(len(first))
         if not first:
             break
+        if len(shape) > _MOST_DIMENSIONS:
+            raise invalid(
+                f"Encountered list at unexpected level: {_MOST_DIMENSIONS} expected < {_MOST_DIMENSIONS}"
+            )
         first = first[0]
     flat: list[Any] = []
     _fill(value, 0, shape, number, flat)
@@ -190,7 +196,7 @@ def _element(value: Any, number: int) -> Any:  # noqa: ANN401
         if isinstance(value, dict):
             return decoded(value)
         if isinstance(value, str):
-            return text(value)
+            return value.encode()
     elif number == _BOOL:
         if isinstance(value, bool):
             return value

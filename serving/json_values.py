@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,10 @@ from serving.errors import Code, RequestError
 
 # The largest whole number below which every whole number has a float of its own.
 EXACT = {1: 2**24 - 1, 2: 2**53 - 1, 14: 2**8 - 1, 19: 2**11 - 1}
+
+_MOST_SHOWN = 1000
+# Half a surrogate pair as an escape: no text, though Python's parser takes it for some.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -30,6 +35,8 @@ def parse(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         offset = getattr(error, "pos", 0)
         raise invalid(f"JSON Parse error: Invalid value. at offset: {offset}") from error
+    if _SURROGATE.search(body):
+        _check_surrogates(document)
     if not isinstance(document, dict):
         raise invalid(f"JSON Value: {shown(document)} Is not object")
     return document
@@ -53,9 +60,11 @@ def exact(value: int | float, number: int) -> int | float:
         RequestError: INVALID_ARGUMENT, when it is a whole number without a float of its own, or out of range.
     """
     with np.errstate(over="ignore"):
-        if isinstance(value, int):
+        if isinstance(value, int) and abs(value) < 2**64:
             lossy = abs(value) > EXACT[number]
         else:
+            # RapidJSON reads whole numbers beyond 64 bits as doubles.
+            value = _double(value)
             lossy = bool(np.isfinite(value) and not np.isfinite(tensors.DTYPES[number].type(value)))
     if lossy:
         raise invalid(
@@ -63,11 +72,6 @@ def exact(value: int | float, number: int) -> int | float:
             "without loss of precision."
         )
     return value
-
-
-def text(value: str) -> bytes:
-    """Return a string's bytes; half a surrogate pair stays what it is."""
-    return value.encode("utf-8", "surrogatepass")
 
 
 def decoded(value: dict[str, Any]) -> bytes:
@@ -99,9 +103,27 @@ def kind(value: Any) -> str:  # noqa: ANN401
 
 def shown(value: Any) -> str:  # noqa: ANN401
     """Return a value for an error's text."""
-    as_json = json.dumps(value, indent=4, ensure_ascii=False)
-    # The value comes back in the error; a large request need not come back whole.
-    return as_json if len(as_json) <= 1000 else f"{as_json[:1000]}..."
+    # The value comes back in the error; a large or deep request need not be written whole.
+    as_json = ""
+    for part in json.JSONEncoder(indent=4, ensure_ascii=False).iterencode(value):
+        as_json += part
+        if len(as_json) > _MOST_SHOWN:
+            return f"{as_json[:_MOST_SHOWN]}..."
+    return as_json
+
+
+def _double(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise invalid("JSON Parse error: Number too big to be stored in double.") from error
+
+
+def _check_surrogates(document: Any) -> None:  # noqa: ANN401
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError) as error:
+        raise invalid("JSON Parse error: The surrogate pair in string is invalid.") from error
 
 
 def invalid(reason: str) -> RequestError:
