@@ -148,8 +148,8 @@ def _signatures(
         return signatures
     made = SignatureDef(method_name=_PREDICT)
     for infos, known in ((made.inputs, inputs), (made.outputs, outputs)):
-        for name, detail in known.items():
-            infos[_legacy(name)].CopyFrom(_tensor_info(detail))
+        for name in sorted(known):
+            infos[_legacy(name)].CopyFrom(_tensor_info(known[name]))
     return {DEFAULT: made}
 
 

@@ -83,6 +83,24 @@ def test_tensors_of_every_type_and_shape_go_through_a_graph(echo, number, shape)
     np.testing.assert_array_equal(answer, array)
 
 
+def test_a_tensor_of_any_other_type_is_refused_with_a_fault_of_the_request(echo):
+    for wanted in tensors.DTYPES:
+        plan = echo.plan(tensors.name_of(wanted), ["x"], ())
+        for given in tensors.DTYPES.keys() - {wanted}:
+            dtype = tensors.DTYPES[given]
+            array = np.full(1, b"1", object) if given == tensors.STRING else np.ones(1, np.int8).astype(dtype)
+            with pytest.raises(RequestError) as caught:
+                echo.run(plan, {"x": array})
+            assert caught.value.code is Code.INVALID_ARGUMENT, (wanted, given, str(caught.value))
+
+
+def test_feeds_are_not_checked_against_static_shapes(total):
+    # The inputs are of shape (rows, 3).
+    version, y = total.run(total.plan("", ["a", "b"], ()), {name: ones(1)[0] for name in "ab"})
+
+    assert (version.shape, y.tolist()) == ((3,), [2.0, 2.0, 2.0])
+
+
 def test_strings_run(saved_models):
     servable = load(saved_models / "text", LoadOptions())
 

@@ -325,6 +325,50 @@ def test_a_wrong_http_request_is_refused_in_tensorflow_servings_words(server, pa
     assert server.get(path, "POST", body) == (status, {"error": text})
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("/p", 400, "Malformed request: GET /p"),
+        ("/v1/models/sum:predict", 400, "Malformed request: GET /v1/models/sum:predict"),
+        ("/v1/models/no", 404, "Could not find any versions of model no"),
+        ("/v1/models/sum/versions/9", 404, "Could not find version 9 of model sum"),
+        ("/v1/models/sum/versions/x", 400, "Failed to convert version: x to numeric."),
+        ("/v1/models/sum/labels/canary", 400, "Unrecognized servable version label: canary"),
+        ("/v1/models/no/metadata", 404, "Servable not found for request: Latest(no)"),
+        ("/v1/models/sum/versions/9/metadata", 404, "Servable not found for request: Specific(sum, 9)"),
+    ],
+)
+def test_a_wrong_page_is_refused_in_tensorflow_servings_words(server, path, status, text):
+    assert server.get(path) == (status, {"error": text})
+
+
+def test_a_signature_name_that_is_no_string_is_refused(server):
+    status, document = server.post("/v1/models/sum:predict", {"signature_name": 1, "inputs": [1]})
+
+    assert status == 400
+    assert document["error"].endswith("'signature_name' key must be a string value.")
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"instances": [[1, 2], [3]]}', b'{"inputs": [[1], [2, 3]]}', b'{"instances": [[[1]], [2]]}']
+)
+def test_ragged_lists_are_refused(server, body):
+    status, document = server.get("/v1/models/dense:predict", "POST", body)
+
+    assert status == 400
+    assert "xpect" in document["error"]
+
+
+@pytest.mark.full
+def test_a_message_of_100_mebibytes_goes_there_and_back(server):
+    rows = np.ones((100 * 2**20 // 12, 3), np.float32)
+    request = predict_request("sum", a=rows, b=ones(), output_filter=["y"])
+
+    response = server.call("Predict", request, timeout_s=60)
+
+    assert outputs(response)["y"].sum(dtype=np.float64) == 2 * rows.size
+
+
 def test_a_status_without_a_model_is_refused(server):
     assert server.get("/v1/models") == (400, {"error": "Missing model name in request."})
 

@@ -114,6 +114,7 @@ def test_the_server_prefers_it_where_the_flag_says_so(saved_models, place, start
     both = place(saved_models / "sum" / "1", tmp_path / "m" / "1")
     shutil.copy(saved_models / "lite" / "named" / "model.tflite", both)
     place(saved_models / "sum" / "2", tmp_path / "m" / "2")
+    place(saved_models / "lite" / "named", tmp_path / "m" / "3")
     config = tmp_path / "models.config"
     config.write_text(
         f'model_config_list {{ config {{ name: "m", base_path: "{tmp_path / "m"}", '
@@ -121,10 +122,14 @@ def test_the_server_prefers_it_where_the_flag_says_so(saved_models, place, start
     )
     server = start_server(f"--model_config_file={config}", "--prefer_tflite_model=true")
 
-    answer = server.call("Predict", predict_request("m", "adding", 1, left=rows(2), right=rows(2)))
+    answers = [
+        server.call("Predict", predict_request("m", "adding", version, left=rows(2), right=rows(2)))
+        for version in (1, 3)
+    ]
     fallen_back = server.call("Predict", predict_request("m", version=2, a=rows(1), b=rows(1)))
 
-    np.testing.assert_array_equal(outputs(answer)["sum"], rows(2, 2))
+    for answer in answers:
+        np.testing.assert_array_equal(outputs(answer)["sum"], rows(2, 2))
     assert outputs(fallen_back)["version"].tolist() == [2]
     assert refusal(server, "Predict", predict_request("m", version=1)) == (
         CODE.FAILED_PRECONDITION,
