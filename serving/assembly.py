@@ -10,8 +10,9 @@ from pathlib import Path
 # Read once, when TensorFlow is imported, which the protos below do: its notes on CPU features are not ours.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from serving import config_file
+from serving import batching, config_file
 from serving.asgi import Application
+from serving.batching import BatchingParameters
 from serving.config_file import ModelSettings
 from serving.dataplane import DataPlane
 from serving.errors import ModelConfigError
@@ -48,6 +49,7 @@ class Assembly:
             self._reload,
             threads=flags.grpc_max_threads,
             labels_may_wait=flags.allow_version_labels_for_unavailable_models,
+            batching_parameters=_batching_parameters(flags),
         )
         self.rpc = Rpc(self.plane, as_content=flags.enable_serialization_as_tensor_content)
         self.application = Application(
@@ -129,6 +131,14 @@ def _configured(flags: Flags) -> list[ModelSettings]:
     return [ModelSettings(flags.model_name, Path(flags.model_base_path))]
 
 
+def _batching_parameters(flags: Flags) -> BatchingParameters | None:
+    if not flags.enable_batching:
+        return None
+    if not flags.batching_parameters_file:
+        return BatchingParameters()
+    return batching.read(Path(flags.batching_parameters_file))
+
+
 def _load_options(flags: Flags) -> LoadOptions:
     both = flags.tensorflow_session_parallelism
     return LoadOptions(
@@ -140,4 +150,5 @@ def _load_options(flags: Flags) -> LoadOptions:
         prefer_tflite=flags.prefer_tflite_model,
         warm=flags.enable_model_warmup,
         warmup_iterations=max(1, flags.num_request_iterations_for_warmup),
+        per_model_batching=flags.enable_batching and flags.enable_per_model_batching_parameters,
     )

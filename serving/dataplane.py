@@ -2,14 +2,26 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
+from serving import batching
+from serving.batch_queue import Batch, BatchQueue
+from serving.batching import Answer, BatchingParameters
 from serving.config_file import ModelSettings
 from serving.errors import Code, RequestError
+from serving.fair_pool import FairPool
 from serving.lifecycle import Lease, Models, VersionStatus
 from serving.signatures import Plan
 from serving.tensors import Array
+
+if TYPE_CHECKING:
+    from serving.servable import Servable
+
+# The connection that the request came by, set by the fronts: the share of a client is that of its connection.
+CLIENT: ContextVar[str] = ContextVar("CLIENT", default="")
 
 # A call this short costs less than handing it to a thread and back; a longer one would hold up the others.
 INLINE_S = 0.001
@@ -35,11 +47,13 @@ class DataPlane:
         *,
         threads: int,
         labels_may_wait: bool = False,
+        batching_parameters: BatchingParameters | None = None,
     ) -> None:
         self._models = models
         self._reload = reload
         self._labels_may_wait = labels_may_wait
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
+        self._pool = FairPool(threads)
+        self._batches = BatchQueue(self._call, batching_parameters, threads=threads)
         self.ready = False
         self._draining = False
 
@@ -56,19 +70,38 @@ class DataPlane:
         return self._models.lease(target.model, target.number, target.label)
 
     async def run(self, lease: Lease, plan: Plan, inputs: Mapping[str, Array]) -> list[Array]:
-        """Return `plan.outputs`; quick models run at once, the others on a thread."""
+        """Return `plan.outputs`; quick models at once, others on a thread, rows with others' rows.
+
+        A caller that is cancelled gives its place back; where its call runs already, the version stays loaded
+        until that has ended.
+        """
         servable = lease.servable
-        small = sum(array.nbytes for array in inputs.values()) <= INLINE_BYTES
-        if small and 0 < servable.recent_s < INLINE_S:
+        parameters = self._batches.parameters(servable, plan, batching.rows_of(inputs))
+        if parameters is not None:
+            return await self._batches.run(lease, plan, inputs, parameters)
+        if _is_quick(servable, [inputs]):
             return servable.run(plan, inputs)
-        loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._pool, servable.run, plan, inputs)
+        work = partial(servable.run, plan, inputs)
+        outputs: list[Array] = await self._pool.submit(CLIENT.get(), work, lease.again)
+        return outputs
+
+    def _call(
+        self,
+        batch: Batch,
+        lease: Lease,
+        end: Callable[[tuple[list[Answer], bool] | BaseException], None],
+    ) -> None:
+        if not _is_quick(lease.servable, [each.inputs for each in batch.waiting]):
+            # Whoever gave this lease may leave while the batch waits for a thread.
+            held = lease.again()
+            running = self._pool.submit(CLIENT.get(), batch.run, lambda: held)
+            running.add_done_callback(lambda done: end(done.exception() or done.result()))
+            return
         try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            # A thread can't be cancelled, and the lease must outlive what it runs.
-            await asyncio.wait([running])
-            raise
+            result: tuple[list[Answer], bool] | BaseException = batch.run()
+        except Exception as error:  # it belongs to those who wait, not to the loop
+            result = error
+        end(result)
 
     def drain(self) -> None:
         """Take no new request; those in flight go on."""
@@ -87,7 +120,12 @@ class DataPlane:
         """
         if not self._labels_may_wait:
             self._models.check_labels(settings)
-        await asyncio.get_running_loop().run_in_executor(self._pool, self._reload, settings)
+        await asyncio.to_thread(self._reload, settings)
+
+
+def _is_quick(servable: "Servable", requests: Sequence[Mapping[str, Array]]) -> bool:
+    size_bytes = sum(array.nbytes for inputs in requests for array in inputs.values())
+    return size_bytes <= INLINE_BYTES and 0 < servable.recent_s < INLINE_S
 
 
 def _check_name(target: Target) -> None:

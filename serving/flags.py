@@ -41,6 +41,9 @@ class Flags:
     tensorflow_inter_op_parallelism: int = 0
     per_process_gpu_memory_fraction: float = 0
     enable_serialization_as_tensor_content: bool = False
+    enable_batching: bool = False
+    batching_parameters_file: str = ""
+    enable_per_model_batching_parameters: bool = False
     front: str = "auto"
 
 
@@ -72,9 +75,6 @@ _WITHOUT_EFFECT: dict[str, type] = {
     "xla_cpu_compilation_enabled": bool,
     "enable_profiler": bool,
     "flush_filesystem_caches": bool,
-    "enable_batching": bool,
-    "batching_parameters_file": str,
-    "enable_per_model_batching_parameters": bool,
     "allow_jit_warmup": bool,
     "ssl_config_file": str,
     "monitoring_config_file": str,
@@ -121,6 +121,11 @@ def from_json(text: str) -> Flags:
 def _check(flags: Flags) -> None:
     if not (flags.port or flags.rest_api_port or flags.grpc_socket_path):
         raise FlagError("no --port, --rest_api_port or --grpc_socket_path: nothing would listen")
+    if flags.batching_parameters_file and not flags.enable_batching:
+        raise FlagError(
+            "server_options.batching_parameters_file is set without setting "
+            "server_options.enable_batching to true."
+        )
     if not (flags.model_base_path or flags.model_config_file):
         raise FlagError("either --model_base_path or --model_config_file must be given")
     if (

@@ -75,6 +75,11 @@ class Lease:
         self._models = models
         self._version = version
 
+    def again(self) -> "Lease":
+        """Return a further lease of the same version; this one must be held meanwhile."""
+        self._models.extend(self._version)
+        return Lease(self._models, self.model, self._version, self.servable)
+
     def __enter__(self) -> "Lease":
         return self
 
@@ -134,6 +139,11 @@ class Models:
                     return Lease(self, model, version, version.servable)
         request = f"Latest({model})" if number is None else f"Specific({model}, {number})"
         raise RequestError(Code.NOT_FOUND, f"Servable not found for request: {request}")
+
+    def extend(self, version: Version) -> None:
+        """Give another lease of a version that is leased already; it may be unloading meanwhile."""
+        with self._lock:
+            version.in_flight += 1
 
     def release(self, version: Version) -> None:
         """Take a lease back."""

@@ -13,9 +13,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.config_pb2 import CallableOptions, ConfigProto
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow.python.framework import op_def_registry
 
-from serving import tensors, tflite, warmup
-from serving.errors import Code, LoadError, RequestError
+from serving import batching, graph_state, tensors, tflite, warmup
+from serving.batching import BatchingParameters
+from serving.errors import Code, FlagError, LoadError, RequestError
 from serving.servable import MOST_PLANS, Servable
 from serving.signatures import Plan
 from serving.tensors import Array
@@ -37,6 +39,7 @@ class LoadOptions:
     prefer_tflite: bool = False
     warm: bool = True
     warmup_iterations: int = 1
+    per_model_batching: bool = False
 
 
 class SavedModel(Servable):
@@ -47,9 +50,13 @@ class SavedModel(Servable):
         session: Any,  # noqa: ANN401
         signatures: Mapping[str, SignatureDef],
         *,
+        row_wise: frozenset[str] = frozenset(),
+        batching: BatchingParameters | None = None,
         check_method_names: bool = False,
     ) -> None:
-        super().__init__(signatures, check_method_names=check_method_names)
+        super().__init__(
+            signatures, row_wise=row_wise, batching=batching, check_method_names=check_method_names
+        )
         self._session = session
         self._callables: dict[Plan, Callable[..., list[Any]]] = {}
         self._quantized = {
@@ -123,7 +130,7 @@ def load(path: Path, options: LoadOptions) -> Servable:
         servable = _load_lite(path, options) if lite else _load_saved_model(path, options)
         if options.warm:
             _warm(servable, path, options.warmup_iterations)
-    except (tf.errors.OpError, LoadError, RequestError, ValueError, RuntimeError, OSError) as error:
+    except (tf.errors.OpError, FlagError, LoadError, RequestError, ValueError, RuntimeError, OSError) as error:
         if servable is not None:
             servable.close()
         raise LoadError(f"{path}: {getattr(error, 'message', None) or error}") from error
@@ -135,6 +142,7 @@ def _load_lite(path: Path, options: LoadOptions) -> Servable:
 
 
 def _load_saved_model(path: Path, options: LoadOptions) -> Servable:
+    per_model = batching.of_version(path) if options.per_model_batching else None
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=_config(options))
     try:
@@ -148,7 +156,13 @@ def _load_saved_model(path: Path, options: LoadOptions) -> Servable:
     signatures = {
         name: signature for name, signature in loaded.signature_def.items() if name not in _INIT_SIGNATURES
     }
-    return SavedModel(session, signatures, check_method_names=options.check_method_names)
+    return SavedModel(
+        session,
+        signatures,
+        row_wise=graph_state.row_wise(loaded, _is_stateful),
+        batching=per_model,
+        check_method_names=options.check_method_names,
+    )
 
 
 def _warm(servable: Servable, path: Path, iterations: int) -> None:
@@ -189,6 +203,11 @@ def _config(options: LoadOptions) -> ConfigProto:
     config.gpu_options.allow_growth = True
     config.gpu_options.per_process_gpu_memory_fraction = options.gpu_memory_fraction
     return config
+
+
+def _is_stateful(operation: str) -> bool:
+    definition = op_def_registry.get(operation)
+    return definition is None or bool(definition.is_stateful)
 
 
 def _code(number: int) -> Code:

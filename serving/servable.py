@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
+from serving.batching import BatchingParameters
 from serving.errors import Code, RequestError
 from serving.signatures import DEFAULT, Plan, plan
 from serving.tensors import Array
@@ -14,10 +15,23 @@ MOST_PLANS = 64
 
 
 class Servable(ABC):
-    """What the server knows of a version; `recent_s` is how long its calls took of late, in seconds."""
+    """What the server knows of a version.
 
-    def __init__(self, signatures: Mapping[str, SignatureDef], *, check_method_names: bool = False) -> None:
+    `recent_s` is how long its calls took of late, in seconds; `row_wise` names the signatures whose rows may
+    share a call without being told to, and `batching` holds the version's own parameters.
+    """
+
+    def __init__(
+        self,
+        signatures: Mapping[str, SignatureDef],
+        *,
+        row_wise: frozenset[str] = frozenset(),
+        batching: BatchingParameters | None = None,
+        check_method_names: bool = False,
+    ) -> None:
         self.signatures = signatures
+        self.row_wise = row_wise
+        self.batching = batching
         self.check_method_names = check_method_names
         self.recent_s = 0.0
         self._plans: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Plan] = {}

@@ -3,7 +3,7 @@
 `sum/1` and `sum/2` are plain modules with two signatures whose answers tell the version; `dense` is a Keras
 export; `text` takes and gives strings; `slow` takes half a second; `version_1_graph` is of TensorFlow 1,
 and so is `judge`, whose signatures take serialized Examples; `echo` gives back tensors of every type;
-`lite` holds models of TensorFlow Lite.
+`lite` holds models of TensorFlow Lite; `apart` has signatures that may and may not share a call.
 """
 
 import os
@@ -58,6 +58,35 @@ class Slow(tf.Module):
             lambda i, _: i < 6000, lambda i, m: (i + 1, tf.linalg.matmul(m, m) * 1e-3), (0, tf.eye(200))
         )
         return {"y": x + tf.cast(count[0], tf.float32) * 0 + tf.reduce_sum(count[1]) * 0}
+
+
+class Apart(tf.Module):
+    """Signatures that may share a call (`square`), and those that may not, each for a reason of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = tf.Variable(0.0)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None), tf.float32, name="x")])
+    def square(self, x):
+        tf.debugging.assert_non_negative(x)
+        return {"y": x * x}
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, name="x")])
+    def count(self, x):
+        return {"y": x * 0 + self.calls.assign_add(1.0)}
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, name="x")])
+    def noise(self, x):
+        return {"y": x + tf.random.uniform(tf.shape(x))}
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, name="x")])
+    def centre(self, x):
+        return {"y": x - tf.reduce_mean(x)}
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, name="x")])
+    def total(self, x):
+        return {"y": tf.reduce_sum(x)}
 
 
 def save_version_1_graph(folder: Path) -> None:
@@ -217,6 +246,11 @@ def main(folder: Path) -> None:
     tf.saved_model.save(text, str(folder / "text"), signatures=text.shout)
     slow = Slow()
     tf.saved_model.save(slow, str(folder / "slow"), signatures=slow.wait)
+    apart = Apart()
+    names = ("square", "count", "noise", "centre", "total")
+    tf.saved_model.save(
+        apart, str(folder / "apart"), signatures={name: getattr(apart, name) for name in names}
+    )
     save_version_1_graph(folder / "version_1_graph")
     save_judge(folder / "judge")
     save_echo(folder / "echo")

@@ -42,6 +42,10 @@ def test_what_has_no_effect_is_told_once():
         ([BASE, "--enable_model_warmup=maybe"], "expected true or false"),
         ([BASE, "--ssl_config_file=/x"], "without TLS"),
         (
+            [BASE, "--batching_parameters_file=/x"],
+            "is set without setting server_options.enable_batching to true",
+        ),
+        (
             [BASE, "--tensorflow_session_parallelism=1", "--tensorflow_intra_op_parallelism=1"],
             "give it alone",
         ),
