@@ -11,9 +11,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
+from serving.dataplane import CLIENT
+from serving.disconnects import Watched
 from serving.errors import Code, RequestError
-from serving.rest import Rest, refusal
-from serving.rpc import OK, Rpc
+from serving.methods import Methods
+from serving.pages import Pages
+from serving.rest import Reply, Rest, refusal
+from serving.rpc import OK
 
 _log = logging.getLogger(__name__)
 
@@ -30,9 +34,10 @@ _PREFIX_BYTES = 5
 class Application:
     """Answers both protocols."""
 
-    def __init__(self, rest: Rest, rpc: Rpc, *, rest_timeout_s: float) -> None:
+    def __init__(self, rest: Rest, grpc: Methods, pages: Pages, *, rest_timeout_s: float) -> None:
         self._rest = rest
-        self._rpc = rpc
+        self._grpc_methods = grpc
+        self._pages = pages
         self._rest_timeout_s = rest_timeout_s
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -45,42 +50,70 @@ class Application:
         body = await _body(receive)
         if body is None:
             return
-        if headers.get("content-type", "").startswith("application/grpc"):
-            await self._grpc(scope["path"], headers, body, send)
-        else:
-            await self._http(scope, headers, body, send)
+        # A connection's address: who opens several has several shares.
+        CLIENT.set(str(scope.get("client")))
+        with Watched(receive):
+            if not headers.get("content-type", "").startswith("application/grpc"):
+                await self._http(scope, headers, body, send)
+            elif self._grpc_methods.streams(scope["path"]):
+                await self._grpc_stream(scope["path"], headers, body, send)
+            else:
+                await self._grpc(scope["path"], headers, body, send)
 
     async def _http(self, scope: Message, headers: dict[str, str], body: bytes, send: Send) -> None:
-        path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
-        try:
-            async with asyncio.timeout(self._rest_timeout_s):
-                reply = await self._rest.call(scope["method"], path.split("?")[0], headers, body)
-        except TimeoutError:
-            late = RequestError(Code.DEADLINE_EXCEEDED, f"no answer within {self._rest_timeout_s:g} s")
-            reply = refusal(late)
-        fields = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(reply.body))]
+        path = scope.get("raw_path", scope["path"].encode()).decode("latin-1").split("?")[0]
+        page = self._pages.answer(scope["method"], path)
+        if page is not None:
+            reply, kind = page
+        else:
+            reply, kind = await self._rest_reply(scope["method"], path, headers, body), b"application/json"
+        fields = [(b"content-type", kind), (b"content-length", b"%d" % len(reply.body))]
+        fields += self._pages.headers(headers)
         await send({"type": "http.response.start", "status": reply.status, "headers": fields})
         await send({"type": "http.response.body", "body": reply.body})
+
+    async def _rest_reply(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
+        try:
+            async with asyncio.timeout(self._rest_timeout_s):
+                return await self._rest.call(method, path, headers, body)
+        except TimeoutError:
+            late = RequestError(Code.DEADLINE_EXCEEDED, f"no answer within {self._rest_timeout_s:g} s")
+            return refusal(late)
+
+    async def _grpc_stream(self, path: str, headers: dict[str, str], body: bytes, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": _GRPC, "trailers": True})
+        trailers = [(b"grpc-status", b"0")]
+        try:
+            message = _unframed(body, headers.get("grpc-encoding", "identity"))
+            async with asyncio.timeout(_timeout_s(headers.get("grpc-timeout"))):
+                async for reply in self._grpc_methods.stream(path, message):
+                    await send({"type": "http.response.body", "body": _framed(reply), "more_body": True})
+        except TimeoutError:
+            trailers = [(b"grpc-status", b"%d" % Code.DEADLINE_EXCEEDED.number)]
+        except RequestError as error:
+            trailers = [(b"grpc-status", b"%d" % error.code.number)]
+        await send({"type": "http.response.body", "body": b""})
+        await send({"type": "http.response.trailers", "headers": trailers})
 
     async def _grpc(self, path: str, headers: dict[str, str], body: bytes, send: Send) -> None:
         number, text, reply = OK, "", b""
         try:
             message = _unframed(body, headers.get("grpc-encoding", "identity"))
             async with asyncio.timeout(_timeout_s(headers.get("grpc-timeout"))):
-                reply = _framed(await self._rpc.call(path, message))
+                reply = _framed(await self._grpc_methods.call(path, message))
         except TimeoutError:
             number, text = Code.DEADLINE_EXCEEDED.number, "Deadline Exceeded"
         except RequestError as error:
             number, text = error.code.number, str(error)
-        start = [(b"content-type", b"application/grpc"), (b"grpc-accept-encoding", b"identity,gzip")]
         trailers = [(b"grpc-status", b"%d" % number)]
         if text:
             trailers.append((b"grpc-message", quote(text, safe=_UNQUOTED).encode()))
-        await send({"type": "http.response.start", "status": 200, "headers": start, "trailers": True})
+        await send({"type": "http.response.start", "status": 200, "headers": _GRPC, "trailers": True})
         await send({"type": "http.response.body", "body": reply})
         await send({"type": "http.response.trailers", "headers": trailers})
 
 
+_GRPC = [(b"content-type", b"application/grpc"), (b"grpc-accept-encoding", b"identity,gzip")]
 # All printable ASCII but the percent sign goes as it is (gRPC over HTTP/2, "Status-Message").
 _UNQUOTED = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 

@@ -10,15 +10,19 @@ from pathlib import Path
 # Read once, when TensorFlow is imported, which the protos below do: its notes on CPU features are not ours.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from serving import batching, config_file
+from serving import batching, config_file, monitoring
 from serving.asgi import Application
 from serving.batching import BatchingParameters
 from serving.config_file import ModelSettings
 from serving.dataplane import DataPlane
 from serving.errors import ModelConfigError
 from serving.flags import Flags
+from serving.health import Health
 from serving.lifecycle import Models
 from serving.loader import LoadOptions, load
+from serving.methods import Methods
+from serving.monitoring import Metrics
+from serving.pages import Pages
 from serving.rest import Rest
 from serving.rpc import Rpc
 from serving.servable import Servable
@@ -51,9 +55,24 @@ class Assembly:
             labels_may_wait=flags.allow_version_labels_for_unavailable_models,
             batching_parameters=_batching_parameters(flags),
         )
-        self.rpc = Rpc(self.plane, as_content=flags.enable_serialization_as_tensor_content)
+        metrics = Metrics()
+        self.methods = Methods(
+            Rpc(self.plane, as_content=flags.enable_serialization_as_tensor_content),
+            metrics,
+            Health(self.plane) if flags.enable_grpc_healthcheck_service else None,
+        )
+        file = flags.monitoring_config_file
+        pages = Pages(
+            self.plane,
+            metrics,
+            metrics_path=monitoring.path_of(Path(file)) if file else None,
+            cors=flags.rest_api_enable_cors_support,
+        )
         self.application = Application(
-            Rest(self.plane), self.rpc, rest_timeout_s=flags.rest_api_timeout_in_ms / 1000
+            Rest(self.plane, metrics),
+            self.methods,
+            pages,
+            rest_timeout_s=flags.rest_api_timeout_in_ms / 1000,
         )
         self._stopping = threading.Event()
         self._reconciling = threading.Lock()

@@ -49,6 +49,7 @@ class Batch:
     waiting: list[_Waiting] = field(default_factory=list)
     rows: int = 0
     due: bool = False
+    client: str = ""
 
     def take(self) -> Lease | None:
         """Drop the requests that nobody waits for any more; return a lease of another, or None."""
@@ -82,6 +83,8 @@ class BatchQueue:
         self._open: dict[_Key, Batch] = {}
         self._queued: deque[tuple[_Key, Batch]] = deque()
         self._running = 0
+        # When each client with waiting batches had its last turn.
+        self._turns: dict[str, int] = {}
         # How many batches of a plan proved that its rows are apart.
         self._proofs: WeakKeyDictionary[Servable, dict[Plan, int]] = WeakKeyDictionary()
 
@@ -97,14 +100,19 @@ class BatchQueue:
         return self._automatic if plan.signature_name in servable.row_wise and rows < MOST_ROWS else None
 
     async def run(
-        self, lease: Lease, plan: Plan, inputs: Mapping[str, Array], parameters: BatchingParameters
+        self,
+        client: str,
+        lease: Lease,
+        plan: Plan,
+        inputs: Mapping[str, Array],
+        parameters: BatchingParameters,
     ) -> list[Array]:
         """Return the outputs of one request, answered with others.
 
         Raises:
             RequestError: its own error, or UNAVAILABLE when too many batches wait.
         """
-        batch, key = self._batch(lease, plan, inputs, parameters)
+        batch, key = self._batch(client, lease, plan, inputs, parameters)
         answer = asyncio.get_running_loop().create_future()
         batch.waiting.append(_Waiting(lease, inputs, answer))
         batch.rows += batching.rows_of(inputs)
@@ -114,7 +122,12 @@ class BatchQueue:
         return outputs
 
     def _batch(
-        self, lease: Lease, plan: Plan, inputs: Mapping[str, Array], parameters: BatchingParameters
+        self,
+        client: str,
+        lease: Lease,
+        plan: Plan,
+        inputs: Mapping[str, Array],
+        parameters: BatchingParameters,
     ) -> tuple[Batch, _Key]:
         servable = lease.servable
         key = (servable, plan, *(_kind(inputs[name], parameters) for name in plan.inputs))
@@ -132,7 +145,7 @@ class BatchQueue:
         proofs = self._proofs.setdefault(servable, {}).get(plan, 0)
         # Padded rows answer otherwise than alone, so there nothing can be proven.
         proving = proofs < PROOFS and not parameters.pad_variable_length_inputs
-        batch = self._open[key] = Batch(plan, parameters, proving)
+        batch = self._open[key] = Batch(plan, parameters, proving, client=client)
         self._queued.append((key, batch))
         loop = asyncio.get_running_loop()
         if parameters.batch_timeout_micros:
@@ -148,12 +161,16 @@ class BatchQueue:
         self._advance()
 
     def _advance(self) -> None:
-        for key, batch in [each for each in self._queued if each[1].due]:
+        while due := [each for each in self._queued if each[1].due]:
+            key, batch = min(due, key=lambda each: self._turns.get(each[1].client, -1))
             if self._running >= batch.parameters.num_batch_threads:
                 return
             self._queued.remove((key, batch))
+            self._turns[batch.client] = max(self._turns.values(), default=0) + 1
             if self._open.get(key) is batch:
                 del self._open[key]
+            if not self._queued:
+                self._turns.clear()
             lease = batch.take()
             if lease is not None:
                 self._running += 1

@@ -1,6 +1,7 @@
 """What the server does, without a wire: both gRPC and HTTP are thin skins over this."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from serving.config_file import ModelSettings
 from serving.errors import Code, RequestError
 from serving.fair_pool import FairPool
 from serving.lifecycle import Lease, Models, VersionStatus
+from serving.monitoring import OBSERVED
 from serving.signatures import Plan
 from serving.tensors import Array
 
@@ -55,7 +57,7 @@ class DataPlane:
         self._pool = FairPool(threads)
         self._batches = BatchQueue(self._call, batching_parameters, threads=threads)
         self.ready = False
-        self._draining = False
+        self.draining = False
 
     def lease(self, target: Target) -> Lease:
         """Return the right to call the version meant.
@@ -64,12 +66,22 @@ class DataPlane:
             RequestError: INVALID_ARGUMENT without a name, NOT_FOUND when nothing answers to it, UNAVAILABLE
                 when the server is about to leave.
         """
-        if self._draining:
+        if self.draining:
             raise RequestError(Code.UNAVAILABLE, "the server is shutting down")
         _check_name(target)
+        if (observed := OBSERVED.get()) is not None:
+            observed.model = target.model
         return self._models.lease(target.model, target.number, target.label)
 
     async def run(self, lease: Lease, plan: Plan, inputs: Mapping[str, Array]) -> list[Array]:
+        """Return `plan.outputs`, as `_run` does, and note how long that took."""
+        observed, started = OBSERVED.get(), time.perf_counter()
+        outputs = await self._run(lease, plan, inputs)
+        if observed is not None:
+            observed.runtime_s = time.perf_counter() - started
+        return outputs
+
+    async def _run(self, lease: Lease, plan: Plan, inputs: Mapping[str, Array]) -> list[Array]:
         """Return `plan.outputs`; quick models at once, others on a thread, rows with others' rows.
 
         A caller that is cancelled gives its place back; where its call runs already, the version stays loaded
@@ -78,7 +90,7 @@ class DataPlane:
         servable = lease.servable
         parameters = self._batches.parameters(servable, plan, batching.rows_of(inputs))
         if parameters is not None:
-            return await self._batches.run(lease, plan, inputs, parameters)
+            return await self._batches.run(CLIENT.get(), lease, plan, inputs, parameters)
         if _is_quick(servable, [inputs]):
             return servable.run(plan, inputs)
         work = partial(servable.run, plan, inputs)
@@ -94,7 +106,7 @@ class DataPlane:
         if not _is_quick(lease.servable, [each.inputs for each in batch.waiting]):
             # Whoever gave this lease may leave while the batch waits for a thread.
             held = lease.again()
-            running = self._pool.submit(CLIENT.get(), batch.run, lambda: held)
+            running = self._pool.submit(batch.client, batch.run, lambda: held)
             running.add_done_callback(lambda done: end(done.exception() or done.result()))
             return
         try:
@@ -103,9 +115,13 @@ class DataPlane:
             result = error
         end(result)
 
+    def all_status(self) -> dict[str, list[VersionStatus]]:
+        """Return the states of all versions by model, names ascending, newest first."""
+        return self._models.all_status()
+
     def drain(self) -> None:
         """Take no new request; those in flight go on."""
-        self.ready, self._draining = False, True
+        self.ready, self.draining = False, True
 
     def status(self, target: Target) -> list[VersionStatus]:
         """Return the states of the versions meant (all, without number and label), newest first."""

@@ -44,6 +44,10 @@ class Flags:
     enable_batching: bool = False
     batching_parameters_file: str = ""
     enable_per_model_batching_parameters: bool = False
+    enable_grpc_healthcheck_service: bool = False
+    monitoring_config_file: str = ""
+    rest_api_enable_cors_support: bool = False
+    grpc_channel_arguments: str = ""
     front: str = "auto"
 
 
@@ -67,8 +71,6 @@ _HELP = {
 # What a script written for tensorflow_model_server may pass, and we don't need or don't have.
 _WITHOUT_EFFECT: dict[str, type] = {
     "rest_api_num_threads": int,
-    "rest_api_enable_cors_support": bool,
-    "grpc_channel_arguments": str,
     "num_load_threads": int,
     "num_unload_threads": int,
     "platform_config_file": str,
@@ -77,8 +79,6 @@ _WITHOUT_EFFECT: dict[str, type] = {
     "flush_filesystem_caches": bool,
     "allow_jit_warmup": bool,
     "ssl_config_file": str,
-    "monitoring_config_file": str,
-    "enable_grpc_healthcheck_service": bool,
     "remove_unused_fields_from_bundle_metagraph": bool,
     "use_tflite_model": bool,
     "tensorflow_session_config_file": str,
@@ -118,9 +118,26 @@ def from_json(text: str) -> Flags:
     return Flags(**json.loads(text))
 
 
+def channel_arguments(text: str) -> list[tuple[str, int | str]]:
+    """Return gRPC's channel arguments from `k=v,k=v`; a value is a number where it parses as one.
+
+    Raises:
+        FlagError: a part of it has no equals sign.
+    """
+    arguments: list[tuple[str, int | str]] = []
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if not (name and equals):
+            raise FlagError(f"--grpc_channel_arguments takes k=v,k=v. Received: {part!r}")
+        number = value.removeprefix("-")
+        arguments.append((name, int(value) if number.isascii() and number.isdigit() else value))
+    return arguments
+
+
 def _check(flags: Flags) -> None:
     if not (flags.port or flags.rest_api_port or flags.grpc_socket_path):
         raise FlagError("no --port, --rest_api_port or --grpc_socket_path: nothing would listen")
+    channel_arguments(flags.grpc_channel_arguments)
     if flags.batching_parameters_file and not flags.enable_batching:
         raise FlagError(
             "server_options.batching_parameters_file is set without setting "

@@ -170,6 +170,17 @@ class Models:
             raise RequestError(Code.NOT_FOUND, f"Could not find {which} of model {model}")
         return statuses
 
+    def all_status(self) -> dict[str, list[VersionStatus]]:
+        """Return the states of all versions by model, names ascending, newest first."""
+        with self._lock:
+            return {
+                name: [
+                    VersionStatus(number, model.versions[number].state, model.versions[number].error)
+                    for number in sorted(model.versions, reverse=True)
+                ]
+                for name, model in sorted(self._models.items())
+            }
+
     def check_labels(self, settings: Sequence[ModelSettings]) -> None:
         """Refuse labels for versions that don't answer yet, as a reload over gRPC does.
 

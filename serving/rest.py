@@ -17,6 +17,7 @@ from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 from serving import json_examples, json_inputs, json_outputs, json_values, rpc
 from serving.dataplane import DataPlane, Target
 from serving.errors import Code, RequestError
+from serving.monitoring import REST, Metrics
 from serving.signatures import DEFAULT
 
 _log = logging.getLogger(__name__)
@@ -56,16 +57,18 @@ class Reply:
 class Rest:
     """The pages of one server."""
 
-    def __init__(self, plane: DataPlane) -> None:
+    def __init__(self, plane: DataPlane, metrics: Metrics) -> None:
         self._plane = plane
         self._verbs = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
+        self._metrics = metrics
 
     async def call(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """Answer a request; every error is an answer, too. Header names are lower case."""
         if path in {"/healthz", "/readyz"} and method == "GET":
             return self._health(path)
         try:
-            return Reply(200, (await self._answer(method, path, headers, body)).encode())
+            with self._metrics.observe(path.rpartition(":")[2].capitalize(), REST):
+                return Reply(200, (await self._answer(method, path, headers, body)).encode())
         except RequestError as error:
             return refusal(error)
         except Exception as error:

@@ -50,6 +50,8 @@ def missing() -> str | None:
 
 def run(flags: Flags) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status."""
+    if flags.grpc_channel_arguments:
+        _log.warning("flag --grpc_channel_arguments is gRPC's own and has no effect with Envoy")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

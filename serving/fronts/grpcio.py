@@ -7,12 +7,15 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any
 
 from serving.errors import RequestError, ServingError
-from serving.flags import Flags
+from serving.flags import Flags, channel_arguments
 from serving.front import DRAIN_S
+
+if TYPE_CHECKING:
+    from serving.methods import Methods
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ async def _serve(flags: Flags) -> int:
     await _first_of(asyncio.to_thread(assembly.start), stopping.wait())
     if stopping.is_set():
         _leave()
-    grpc_server = await _start_grpc(flags, assembly.rpc.call)
+    grpc_server = await _start_grpc(flags, assembly.methods)
     http_server = _start_http(flags, assembly.application)
     _log.info("serving front=grpcio host=%s grpc=%d rest=%d", flags.host, flags.port, flags.rest_api_port)
     await stopping.wait()
@@ -52,8 +55,10 @@ async def _serve(flags: Flags) -> int:
     return 0
 
 
-async def _start_grpc(flags: Flags, call: Callable[[str, bytes], Awaitable[bytes]]) -> Any:  # noqa: ANN401
+async def _start_grpc(flags: Flags, methods: "Methods") -> Any:  # noqa: ANN401
     import grpc
+
+    from serving.dataplane import CLIENT
 
     class Everything(grpc.GenericRpcHandler):
         """Takes every method's bytes as they are."""
@@ -61,9 +66,17 @@ async def _start_grpc(flags: Flags, call: Callable[[str, bytes], Awaitable[bytes
         def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes]":
             path = str(details.method)
 
+            async def stream(body: bytes, _: Any) -> AsyncIterator[bytes]:  # noqa: ANN401
+                async for reply in methods.stream(path, body):
+                    yield reply
+
+            if methods.streams(path):
+                return grpc.unary_stream_rpc_method_handler(stream)
+
             async def answer(body: bytes, context: Any) -> bytes:  # noqa: ANN401
+                CLIENT.set(context.peer())
                 try:
-                    return await call(path, body)
+                    return await methods.call(path, body)
                 except RequestError as error:
                     status = next(each for each in grpc.StatusCode if each.value[0] == error.code.number)
                     await context.abort(status, str(error))
@@ -78,6 +91,7 @@ async def _start_grpc(flags: Flags, call: Callable[[str, bytes], Awaitable[bytes
             ("grpc.max_send_message_length", -1),
             # Two servers on one port would share its calls without a word.
             ("grpc.so_reuseport", 0),
+            *channel_arguments(flags.grpc_channel_arguments),
         ],
     )
     addresses = [f"{_bracketed(flags.host)}:{flags.port}"] if flags.port else []

@@ -41,6 +41,7 @@ def test_what_has_no_effect_is_told_once():
         ([BASE, "--front=nginx"], "invalid choice"),
         ([BASE, "--enable_model_warmup=maybe"], "expected true or false"),
         ([BASE, "--ssl_config_file=/x"], "without TLS"),
+        ([BASE, "--grpc_channel_arguments=a"], "takes k=v,k=v"),
         (
             [BASE, "--batching_parameters_file=/x"],
             "is set without setting server_options.enable_batching to true",
@@ -54,6 +55,10 @@ def test_what_has_no_effect_is_told_once():
 def test_flags_that_make_no_sense_are_refused(given, text):
     with pytest.raises(FlagError, match=text):
         flags.parse(given)
+
+
+def test_channel_arguments_are_numbers_where_they_parse():
+    assert flags.channel_arguments("a=1,b=-2,c=x=y,") == [("a", 1), ("b", -2), ("c", "x=y")]
 
 
 def test_flags_travel_to_another_process_as_json():

@@ -369,8 +369,15 @@ def test_a_message_of_100_mebibytes_goes_there_and_back(server):
     assert outputs(response)["y"].sum(dtype=np.float64) == 2 * rows.size
 
 
-def test_a_status_without_a_model_is_refused(server):
-    assert server.get("/v1/models") == (400, {"error": "Missing model name in request."})
+def test_all_models_are_listed(server):
+    status, document = server.get("/v1/models")
+
+    assert status == 200
+    assert [each["name"] for each in document["models"]] == ["dense", "slow", "sum", "text"]
+    assert document["models"][2]["versions"] == [
+        {"version": "2", "state": "AVAILABLE"},
+        {"version": "1", "state": "AVAILABLE"},
+    ]
 
 
 def test_health_and_readiness_answer(server):

@@ -1,0 +1,147 @@
+"""What a server counts, and the page on which Prometheus reads it.
+
+Names, labels and buckets are those of TensorFlow Serving (servables/tensorflow/util.cc,
+util/prometheus_exporter.cc), where a slash of a metric's path becomes a colon.
+"""
+
+import bisect
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from serving import text_protos
+from serving.errors import Code, RequestError
+
+DEFAULT_PATH = "/monitoring/prometheus/metrics"
+GRPC, REST = "GRPC", "REST"
+
+_COUNTED = {"Predict", "Classify", "Regress", "MultiInference", "GetModelMetadata"}
+# Microseconds: 33 buckets from 10, each 1.8 times as wide (to about 20 minutes).
+_BOUNDS = [10 * 1.8**power for power in range(33)]
+_PREFIX = ":tensorflow:serving:"
+
+
+@dataclass(slots=True)
+class Observation:
+    """One request while it is answered; `model` is known once it was asked for, `runtime_s` once it ran."""
+
+    model: str = ""
+    runtime_s: float | None = None
+
+
+OBSERVED: ContextVar[Observation | None] = ContextVar("OBSERVED", default=None)
+
+
+@dataclass(slots=True)
+class _Histogram:
+    counts: list[int] = field(default_factory=lambda: [0] * (len(_BOUNDS) + 1))
+    total: float = 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect.bisect_left(_BOUNDS, value)] += 1
+        self.total += value
+
+
+class Metrics:
+    """The counters of one process; requests are counted on any thread."""
+
+    def __init__(self) -> None:
+        self._requests: Counter[tuple[str, str]] = Counter()
+        self._latencies: dict[tuple[str, str, str, str], _Histogram] = {}
+        self._runtimes: dict[tuple[str, str, str], _Histogram] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def observe(self, api: str, entrypoint: str) -> Iterator[None]:
+        """Count the request answered inside the block, by its model and how it ended."""
+        observed, status, started = Observation(), "OK", time.perf_counter()
+        token = OBSERVED.set(observed)
+        try:
+            yield
+        except RequestError as error:
+            status = error.code.name
+            raise
+        except TimeoutError:
+            status = Code.DEADLINE_EXCEEDED.name
+            raise
+        except Exception:
+            status = Code.INTERNAL.name
+            raise
+        except BaseException:
+            status = Code.CANCELLED.name
+            raise
+        finally:
+            OBSERVED.reset(token)
+            if api in _COUNTED and observed.model:
+                self._count(api, entrypoint, status, observed, time.perf_counter() - started)
+
+    def _count(self, api: str, entrypoint: str, status: str, observed: Observation, took_s: float) -> None:
+        # Who asks for names at random may not fill the memory: what isn't served has no name here.
+        model = observed.model if status != Code.NOT_FOUND.name else ""
+        with self._lock:
+            self._requests[model, status] += 1
+            key = (model, api, entrypoint, status)
+            self._latencies.setdefault(key, _Histogram()).add(took_s * 1e6)
+            if observed.runtime_s is not None:
+                runtime = (model, api, "TF1")
+                self._runtimes.setdefault(runtime, _Histogram()).add(observed.runtime_s * 1e6)
+
+    def page(self, states: Iterable[tuple[str, int, str]]) -> str:
+        """Return the page in Prometheus's text format; `states` are (model, version, state) triples."""
+        with self._lock:
+            requests = sorted(self._requests.items())
+            latencies = sorted((key, list(each.counts), each.total) for key, each in self._latencies.items())
+            runtimes = sorted((key, list(each.counts), each.total) for key, each in self._runtimes.items())
+        lines = [f"# TYPE {_PREFIX}request_count counter"]
+        for (model, status), count in requests:
+            labels = _labels(model_name=model, status=status)
+            lines.append(f"{_PREFIX}request_count{{{labels}}} {count}")
+        lines.append(f"# TYPE {_PREFIX}request_latency histogram")
+        for (model, api, entrypoint, status), counts, total in latencies:
+            labels = _labels(model_name=model, API=api, entrypoint=entrypoint, status=status)
+            lines += _histogram("request_latency", labels, counts, total)
+        lines.append(f"# TYPE {_PREFIX}runtime_latency histogram")
+        for (model, api, runtime), counts, total in runtimes:
+            labels = _labels(model_name=model, API=api, runtime=runtime)
+            lines += _histogram("runtime_latency", labels, counts, total)
+        lines.append("# TYPE :fitserve:serving:model_version_state gauge")
+        for model, version, state in states:
+            labels = _labels(model_name=model, version=str(version), state=state)
+            lines.append(f":fitserve:serving:model_version_state{{{labels}}} 1")
+        return "\n".join(lines) + "\n"
+
+
+def path_of(file: Path) -> str | None:
+    """Return where the page is, by a MonitoringConfig in protobuf text format, or None when it is off.
+
+    Raises:
+        FlagError: the file doesn't parse.
+    """
+    config = text_protos.read(file, "MonitoringConfig").prometheus_config
+    return (config.path or DEFAULT_PATH) if config.enable else None
+
+
+def _histogram(name: str, labels: str, counts: list[int], total: float) -> list[str]:
+    bounds: list[str] = [f"{bound:g}" for bound in _BOUNDS] + ["+Inf"]
+    upto = itertools.accumulate(counts)
+    lines = [
+        f'{_PREFIX}{name}_bucket{{{labels},le="{bound}"}} {count}'
+        for bound, count in zip(bounds, upto, strict=True)
+    ]
+    lines.append(f"{_PREFIX}{name}_sum{{{labels}}} {total:g}")
+    lines.append(f"{_PREFIX}{name}_count{{{labels}}} {sum(counts)}")
+    return lines
+
+
+def _labels(**values: str) -> str:
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in values.items())
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
