@@ -25,7 +25,7 @@ from service.logs import configure_logs
 from service.queue import Bell, Ringer, celery_app
 from service.records import Records
 from service.reexport import ExportBody
-from service.routes import datasets, events, health, inspection, jobs, models
+from service.routes import aliases, datasets, events, health, inspection, jobs, models
 from service.serving_client import ServingClient
 from service.settings import Settings
 from serving.store import Store
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(health.router)
     guards = [Depends(BearerToken(scheme_name="HTTPBearer"))]
     documented = problems.responses(HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE)
-    for module in (jobs, events, datasets, inspection, models):
+    for module in (jobs, events, datasets, inspection, models, aliases):
         app.include_router(module.router, prefix="/v1", dependencies=guards, responses=documented)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -62,7 +62,14 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     """FastAPI's document plus the bodies that their routes read themselves, to tell all errors."""
     if app.openapi_schema is None:
         document = FastAPI.openapi(app)
-        for model in (JobSpec, InspectBody, EvaluationBody, ExportBody, datasets.DatasetByUri):
+        for model in (
+            JobSpec,
+            InspectBody,
+            EvaluationBody,
+            ExportBody,
+            datasets.DatasetByUri,
+            aliases.AliasRequest,
+        ):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             document["components"]["schemas"] |= schema.pop("$defs", {})
             document["components"]["schemas"][model.__name__] = schema

@@ -104,11 +104,12 @@ class DatasetBody(BaseModel):
 
 
 class ModelBody(BaseModel):
-    """A model and its published versions, newest first."""
+    """A model, its published versions, newest first, and which of them each alias means."""
 
     name: str
     latest: int
     versions: list[int]
+    aliases: dict[str, int]
 
 
 class ServingBody(BaseModel):
@@ -124,6 +125,7 @@ class VersionBody(BaseModel):
 
     model: str
     version: int
+    aliases: list[str]
     job_id: str
     created_at: str
     metrics: dict[str, Any]
@@ -217,12 +219,15 @@ def dataset_body(dataset: Dataset) -> DatasetBody:
     )
 
 
-def version_body(version: PublishedVersion, serving: ServingBody, urls: dict[str, str]) -> VersionBody:
+def version_body(
+    version: PublishedVersion, aliases: list[str], serving: ServingBody, urls: dict[str, str]
+) -> VersionBody:
     """The version as the API shows it."""
     manifest = version.manifest
     return VersionBody(
         model=version.model,
         version=version.number,
+        aliases=aliases,
         job_id=version.job_id,
         created_at=_date(version.published_at),
         metrics=manifest["metrics"],

@@ -28,7 +28,8 @@ from service.logs import configure_logs
 from service.plugins import described
 from service.queue import Bell, celery_app, on_bell
 from service.records import ChildEvent, Records
-from service.served import announce
+from service.served import announce, assign_aliases
+from service.serving_client import ServingClient
 from service.settings import Settings
 from service.slots import FETCH, FOR_FETCHING, SHORT, Slot, parse_slots
 from service.standby import Standby
@@ -51,6 +52,7 @@ class Worker:
         self._settings = settings
         self._bell = bell
         self._site = Site(settings, Records(settings.effective_database_url), Store(settings.store_root))
+        self._serving = ServingClient(settings.serving_grpc)
         self._slots = tuple(_slots(settings))
         self._plugins: Mapping[str, Any] = {}
         self._standbys = [Standby(slot, warm=settings.standby) for slot in self._slots]
@@ -98,6 +100,7 @@ class Worker:
             self._site.records.workers.gone(self.id)
         except DatabaseUnavailableError as error:
             log.warning("worker_row_left", error=str(error))
+        self._serving.close()
         self._site.records.close()
 
     def _start(self, name: str, target: Any, *args: object) -> None:  # noqa: ANN401 - a thread's body
@@ -153,6 +156,7 @@ class Worker:
                 # One ring wakes every slot of every worker, whatever the id.
                 if waiting and self._bell.ring(waiting[0]):
                     recovery.rung(waiting)
+                assign_aliases(self._site.records, self._serving)
                 announce(self._site.records, self._site.store)
                 self._sweep()
             except DatabaseUnavailableError as error:

@@ -18,6 +18,8 @@ from serving.errors import Code, RequestError
 EXACT = {1: 2**24 - 1, 2: 2**53 - 1, 14: 2**8 - 1, 19: 2**11 - 1}
 
 _MOST_SHOWN = 1000
+# Whitespace by RFC 8259.
+_BLANKS = b" \t\r\n"
 # Half a surrogate pair as an escape: no text, though Python's parser takes it for some.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -30,6 +32,8 @@ def parse(body: bytes) -> dict[str, Any]:
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
+    if not body.strip(_BLANKS):
+        raise invalid(f"JSON Parse error: The document is empty. at offset: {len(body)}")
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -130,7 +130,15 @@ def load(path: Path, options: LoadOptions) -> Servable:
         servable = _load_lite(path, options) if lite else _load_saved_model(path, options)
         if options.warm:
             _warm(servable, path, options.warmup_iterations)
-    except (tf.errors.OpError, FlagError, LoadError, RequestError, ValueError, RuntimeError, OSError) as error:
+    except (
+        tf.errors.OpError,
+        FlagError,
+        LoadError,
+        RequestError,
+        ValueError,
+        RuntimeError,
+        OSError,
+    ) as error:
         if servable is not None:
             servable.close()
         raise LoadError(f"{path}: {getattr(error, 'message', None) or error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from service.records.aliases import Alias, AliasRecords
 from service.records.claims import Beat, Claim, Claims
 from service.records.database import Database
 from service.records.datasets import Dataset, DatasetRecords
@@ -12,6 +13,7 @@ from service.records.versions import PublishedVersion, VersionRecords
 from service.records.workers import WorkerRecords
 
 __all__ = [
+    "Alias",
     "Beat",
     "ChildEvent",
     "Claim",
@@ -34,6 +36,7 @@ class Records:
         self.recovery = Recovery(self.database)
         self.datasets = DatasetRecords(self.database)
         self.versions = VersionRecords(self.database)
+        self.aliases = AliasRecords(self.database)
         self.workers = WorkerRecords(self.database)
 
     def close(self) -> None:

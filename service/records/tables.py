@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -170,6 +171,17 @@ versions = Table(
     Column("manifest", JSON),
     Column("created_at", Float, nullable=False),
     Column("published_at", Float),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("assigned", Integer),  # the version that models.config names by it
+    Column("updated_at", Float, nullable=False),
+    ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.number"]),
 )
 
 workers = Table(

@@ -11,6 +11,7 @@ from sqlalchemy import Row, case, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.jobs import EventKind, Status
+from service.records.aliases import Alias, all_in
 from service.records.claims import Claim, finish_in, lock
 from service.records.database import Database
 from service.records.history import append_event
@@ -183,8 +184,8 @@ class VersionRecords:
                 found.setdefault(model, []).append(number)
         return found
 
-    def under_lock(self, write: Callable[[dict[str, int]], None]) -> None:
-        """Call `write` with the newest published number of every model while no other process may do so.
+    def under_lock(self, write: Callable[[dict[str, int], Sequence[Alias]], None]) -> None:
+        """Call `write` with the newest published number of every model, and all aliases, while no other may.
 
         The lock is the write transaction itself (SQLite) or an advisory lock that ends with it (PostgreSQL),
         so that two workers never replace models.config in the wrong order.
@@ -198,7 +199,8 @@ class VersionRecords:
                 .group_by(versions.c.model)
                 .order_by(versions.c.model)
             )
-            write({model: number for model, number in rows})  # noqa: C416 - rows, not pairs
+            latest = {model: number for model, number in rows}  # noqa: C416 - rows, not pairs
+            write(latest, all_in(connection))
 
 
 ENDED = (Status.CANCELLED.value, Status.FAILED.value)

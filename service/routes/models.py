@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -51,9 +51,13 @@ def list_models(
     """Models with a published version, by name."""
     found = list(here.records.versions.numbers(after=name_after(after), limit=limit + 1).items())
     shown = found[:limit]
+    aliases = _aliases(here, [name for name, _ in shown])
     more = len(found) > limit
     return Page(
-        data=[ModelBody(name=name, latest=numbers[0], versions=numbers) for name, numbers in shown],
+        data=[
+            ModelBody(name=name, latest=numbers[0], versions=numbers, aliases=aliases.get(name, {}))
+            for name, numbers in shown
+        ],
         has_more=more,
         next=cursor_of(shown[-1][0]) if more else None,
     )
@@ -66,7 +70,8 @@ def list_versions(model: ModelName, here: Here) -> Page[VersionBody]:
     if not found:
         raise NotFoundError(f"there is no model {model!r}")
     states = here.serving.states(model, [version.number for version in found])
-    bodies = [_body(here, version, states[version.number]) for version in found]
+    aliases = _aliases(here, [model]).get(model, {})
+    bodies = [_body(here, version, states[version.number], aliases) for version in found]
     return Page(data=bodies, has_more=False, next=None)
 
 
@@ -80,9 +85,10 @@ async def get_version(
     """One version; with `wait`, the answer comes when serving says AVAILABLE or the time is over."""
     until = time.monotonic() + wait
     version = await asyncio.to_thread(_found, here, model, number)
+    aliases = (await asyncio.to_thread(_aliases, here, [model])).get(model, {})
     while True:
         state = await asyncio.to_thread(here.serving.state, model, number)
-        body = _body(here, version, state)
+        body = _body(here, version, state, aliases)
         if body.serving.state == "AVAILABLE" or time.monotonic() >= until or here.closing.is_set():
             return body
         await asyncio.sleep(LOOK_EVERY_S)
@@ -211,7 +217,17 @@ def _artifact(version: PublishedVersion, name: str) -> Mapping[str, Any]:
     return found
 
 
-def _body(here: Context, version: PublishedVersion, state: ServingState) -> VersionBody:
+def _aliases(here: Context, models: Sequence[str]) -> dict[str, dict[str, int]]:
+    """What each alias of these models means, by model and alias."""
+    found: dict[str, dict[str, int]] = {}
+    for alias in here.records.aliases.of_models(models):
+        found.setdefault(alias.model, {})[alias.name] = alias.version
+    return found
+
+
+def _body(
+    here: Context, version: PublishedVersion, state: ServingState, aliases: Mapping[str, int]
+) -> VersionBody:
     settings = here.settings
     rest = f"{settings.public_rest or settings.serving_rest}/v1/models/{version.model}"
     urls = {
@@ -221,4 +237,5 @@ def _body(here: Context, version: PublishedVersion, state: ServingState) -> Vers
         "artifacts": f"/v1/models/{version.model}/versions/{version.number}/artifacts/",
     }
     serving = ServingBody(state=state.state, checked_at=iso(state.checked_at) or "", error=state.error)
-    return version_body(version, serving, urls)
+    names = [name for name, number in aliases.items() if number == version.number]
+    return version_body(version, names, serving, urls)

@@ -5,13 +5,47 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.classification_pb2 import ClassificationRequest, ClassificationResponse
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, GetModelMetadataResponse
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, GetModelStatusResponse
+from tensorflow_serving.apis.inference_pb2 import MultiInferenceRequest, MultiInferenceResponse
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, ReloadConfigResponse
+from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
+from tensorflow_serving.apis.regression_pb2 import RegressionRequest, RegressionResponse
 
 from serving import front, tensors
 
 FRONTS = front.runnable()
 
 CODE = grpc.StatusCode
+
+_METHODS = {
+    "Predict": ("PredictionService", PredictRequest, PredictResponse),
+    "Classify": ("PredictionService", ClassificationRequest, ClassificationResponse),
+    "Regress": ("PredictionService", RegressionRequest, RegressionResponse),
+    "MultiInference": ("PredictionService", MultiInferenceRequest, MultiInferenceResponse),
+    "GetModelMetadata": ("PredictionService", GetModelMetadataRequest, GetModelMetadataResponse),
+    "GetModelStatus": ("ModelService", GetModelStatusRequest, GetModelStatusResponse),
+    "HandleReloadConfigRequest": ("ModelService", ReloadConfigRequest, ReloadConfigResponse),
+}
+
+
+class Calls:
+    """A channel to a server's gRPC port, and every method that it has."""
+
+    def __init__(self, address):
+        self.channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
+
+    def stub(self, method):
+        service, _, response = _METHODS[method]
+        return self.channel.unary_unary(
+            f"/tensorflow.serving.{service}/{method}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=response.FromString,
+        )
+
+    def call(self, method, request, timeout_s=20):
+        return self.stub(method)(request, timeout=timeout_s)
 
 
 def predict_request(model, signature="", version=None, label=None, output_filter=(), **inputs):

@@ -9,32 +9,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
 import pytest
-from tensorflow_serving.apis.classification_pb2 import ClassificationRequest, ClassificationResponse
-from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, GetModelMetadataResponse
-from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, GetModelStatusResponse
-from tensorflow_serving.apis.inference_pb2 import MultiInferenceRequest, MultiInferenceResponse
-from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, ReloadConfigResponse
-from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
-from tensorflow_serving.apis.regression_pb2 import RegressionRequest, RegressionResponse
 
 from service.ports import free_ports
+from tests.serving.asking import Calls
 
 HERE = Path(__file__).parent
-
-_METHODS = {
-    "Predict": ("PredictionService", PredictRequest, PredictResponse),
-    "Classify": ("PredictionService", ClassificationRequest, ClassificationResponse),
-    "Regress": ("PredictionService", RegressionRequest, RegressionResponse),
-    "MultiInference": ("PredictionService", MultiInferenceRequest, MultiInferenceResponse),
-    "GetModelMetadata": ("PredictionService", GetModelMetadataRequest, GetModelMetadataResponse),
-    "GetModelStatus": ("ModelService", GetModelStatusRequest, GetModelStatusResponse),
-    "HandleReloadConfigRequest": ("ModelService", ReloadConfigRequest, ReloadConfigResponse),
-}
 
 
 @pytest.fixture(scope="session")
@@ -50,31 +32,12 @@ def saved_models(tmp_path_factory) -> Path:
     return folder
 
 
-@dataclass
-class ModelServer:
+class ModelServer(Calls):
     """A running server and the two ways to ask it."""
 
-    process: subprocess.Popen
-    port: int
-    rest_port: int
-    log: Path
-    channel: grpc.Channel = field(init=False)
-
-    def __post_init__(self):
-        self.channel = grpc.insecure_channel(
-            f"127.0.0.1:{self.port}", options=[("grpc.max_receive_message_length", -1)]
-        )
-
-    def stub(self, method):
-        service, _, response = _METHODS[method]
-        return self.channel.unary_unary(
-            f"/tensorflow.serving.{service}/{method}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=response.FromString,
-        )
-
-    def call(self, method, request, timeout_s=20):
-        return self.stub(method)(request, timeout=timeout_s)
+    def __init__(self, process: subprocess.Popen, port: int, rest_port: int, log: Path):
+        super().__init__(f"127.0.0.1:{port}")
+        self.process, self.port, self.rest_port, self.log = process, port, rest_port, log
 
     def get(self, path, method="GET", body=None, headers=None):
         """Return status and JSON document, of errors too."""

@@ -3,7 +3,6 @@
 import base64
 import signal
 
-import grpc
 import numpy as np
 import pytest
 from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
@@ -259,15 +258,6 @@ def test_an_example_that_lacks_a_feature_is_refused_by_the_graph(server):
 
     assert code is CODE.INVALID_ARGUMENT
     assert "Feature: x (data type: float) is required but could not be found." in text
-
-
-@pytest.mark.parametrize("method", ["SessionRun", "PredictStreamed"])
-def test_calls_that_tensorflow_serving_has_not_either_are_unimplemented(server, method):
-    call = server.channel.unary_unary(f"/tensorflow.serving.PredictionService/{method}")
-
-    with pytest.raises(grpc.RpcError) as caught:
-        call(b"", timeout=20)
-    assert caught.value.code() is CODE.UNIMPLEMENTED
 
 
 @pytest.mark.parametrize("path", ["judge", "judge/versions/1", "judge/labels/stable"])

@@ -5,12 +5,10 @@ import gzip
 import json
 import signal
 
-import grpc
 import numpy as np
 import pytest
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, SignatureDefMap
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
-from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from serving.store import ServedModel, Store
 from tests.serving.asking import CODE, FRONTS, leave, ones, outputs, predict_request, refusal
@@ -175,116 +173,11 @@ def test_rest_metadata_is_the_signatures(server):
     assert signature["inputs"]["x"]["tensor_shape"]["dim"] == [{"size": "-1", "name": ""}]
 
 
-@pytest.mark.parametrize(
-    ("request_", "code", "text"),
-    [
-        (predict_request("no", a=ones()), CODE.NOT_FOUND, "Servable not found for request: Latest(no)"),
-        (
-            predict_request("sum", version=7),
-            CODE.NOT_FOUND,
-            "Servable not found for request: Specific(sum, 7)",
-        ),
-        (predict_request(""), CODE.INVALID_ARGUMENT, "ModelSpec has no name specified."),
-        (PredictRequest(), CODE.INVALID_ARGUMENT, "Missing ModelSpec"),
-        (
-            predict_request("sum", label="canary"),
-            CODE.INVALID_ARGUMENT,
-            "Unrecognized servable version label: canary",
-        ),
-        (
-            predict_request("sum", a=ones()),
-            CODE.INVALID_ARGUMENT,
-            (
-                "input size does not match signature: 1!=2 len({a}) != len({a,b}). Sent extra: {}. "
-                "Missing but required: {b}."
-            ),
-        ),
-        (
-            predict_request("sum", a=ones(), c=ones()),
-            CODE.INVALID_ARGUMENT,
-            "input tensor alias not found in signature: c. Inputs expected to be in the set {a,b}.",
-        ),
-        (
-            predict_request("sum", a=ones(), b=ones(), output_filter=["z"]),
-            CODE.INVALID_ARGUMENT,
-            "output tensor alias not found in signature: z Outputs expected to be in the set {version,y}.",
-        ),
-        (
-            predict_request("sum", a=ones(), b=ones(), output_filter=["y", "y"]),
-            CODE.INVALID_ARGUMENT,
-            "duplicate output tensor alias: y",
-        ),
-        (predict_request("sum", "s"), CODE.FAILED_PRECONDITION, 'Serving signature key "s" not found.'),
-    ],
-)
-def test_a_wrong_predict_request_is_refused_in_tensorflow_servings_words(server, request_, code, text):
-    assert refusal(server, "Predict", request_) == (code, text)
-
-
 def test_a_tensor_whose_values_do_not_fit_its_shape_is_refused(server):
     request = predict_request("sum", a=ones(), b=ones())
     request.inputs["b"].tensor_shape.dim[0].size = 1 << 40
 
     assert refusal(server, "Predict", request) == (CODE.INVALID_ARGUMENT, "tensor parsing error: b")
-
-
-def test_what_the_graph_refuses_comes_back_with_its_code(server):
-    code, text = refusal(server, "Predict", predict_request("dense", features=np.ones((2, 3), np.float32)))
-
-    assert code is CODE.INVALID_ARGUMENT
-    assert "Matrix size-incompatible" in text
-
-
-def test_wrong_metadata_requests_are_refused(server):
-    request = GetModelMetadataRequest()
-    request.model_spec.name = "sum"
-    assert refusal(server, "GetModelMetadata", request) == (
-        CODE.INVALID_ARGUMENT,
-        "GetModelMetadataRequest must specify at least one metadata_field",
-    )
-    request.metadata_field.append("X")
-    assert refusal(server, "GetModelMetadata", request) == (
-        CODE.INVALID_ARGUMENT,
-        "Metadata field X is not supported",
-    )
-
-
-def test_the_status_of_what_is_not_there_is_not_found(server):
-    request = GetModelStatusRequest()
-    request.model_spec.name = "no"
-    assert refusal(server, "GetModelStatus", request) == (
-        CODE.NOT_FOUND,
-        "Could not find any versions of model no",
-    )
-    request.model_spec.name, request.model_spec.version.value = "sum", 9
-    assert refusal(server, "GetModelStatus", request) == (
-        CODE.NOT_FOUND,
-        "Could not find version 9 of model sum",
-    )
-
-
-def test_a_method_we_do_not_have_is_unimplemented(server):
-    call = server.channel.unary_unary("/tensorflow.serving.PredictionService/Guess")
-
-    with pytest.raises(grpc.RpcError) as caught:
-        call(b"", timeout=20)
-    assert caught.value.code() is CODE.UNIMPLEMENTED
-
-
-def test_bytes_that_are_no_message_are_an_invalid_argument(server):
-    call = server.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-
-    with pytest.raises(grpc.RpcError) as caught:
-        call(b"\xff\xff\xff", timeout=20)
-    assert caught.value.code() is CODE.INVALID_ARGUMENT
-
-
-def test_a_deadline_bounds_the_call(server):
-    request = predict_request("slow", x=np.ones(1, np.float32))
-
-    with pytest.raises(grpc.RpcError) as caught:
-        server.call("Predict", request, timeout_s=0.05)
-    assert caught.value.code() is CODE.DEADLINE_EXCEEDED
 
 
 def test_a_message_of_16_mebibytes_goes_there_and_back(server):
@@ -293,60 +186,6 @@ def test_a_message_of_16_mebibytes_goes_there_and_back(server):
     response = server.call("Predict", predict_request("sum", a=rows, b=rows, output_filter=["y"]))
 
     assert outputs(response)["y"].sum() == 2 * rows.size
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "status", "text"),
-    [
-        ("/p", b"", 400, "Malformed request: POST /p"),
-        ("/v1/models/no:predict", b'{"instances": [1]}', 404, "Servable not found for request: Latest(no)"),
-        ("/v1/models/sum/versions/x:predict", b"{}", 400, "Failed to convert version: x to numeric."),
-        ("/v1/models/sum:predict", b"", 400, "JSON Parse error: The document is empty"),
-        ("/v1/models/sum:predict", b"{", 400, "JSON Parse error: Invalid value. at offset: 1"),
-        ("/v1/models/sum:predict", b"{}", 400, "Missing 'inputs' or 'instances' key"),
-        (
-            "/v1/models/sum:predict",
-            b'{"signature_name": "s", "instances": [1]}',
-            400,
-            'Serving signature name: "s" not found in signature def',
-        ),
-        (
-            "/v1/models/dense:predict",
-            b'{"instances": ["x"]}',
-            400,
-            (
-                "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: "
-                'JSON Value: "x" Type: String is not of expected type: float'
-            ),
-        ),
-    ],
-)
-def test_a_wrong_http_request_is_refused_in_tensorflow_servings_words(server, path, body, status, text):
-    assert server.get(path, "POST", body) == (status, {"error": text})
-
-
-@pytest.mark.parametrize(
-    ("path", "status", "text"),
-    [
-        ("/p", 400, "Malformed request: GET /p"),
-        ("/v1/models/sum:predict", 400, "Malformed request: GET /v1/models/sum:predict"),
-        ("/v1/models/no", 404, "Could not find any versions of model no"),
-        ("/v1/models/sum/versions/9", 404, "Could not find version 9 of model sum"),
-        ("/v1/models/sum/versions/x", 400, "Failed to convert version: x to numeric."),
-        ("/v1/models/sum/labels/canary", 400, "Unrecognized servable version label: canary"),
-        ("/v1/models/no/metadata", 404, "Servable not found for request: Latest(no)"),
-        ("/v1/models/sum/versions/9/metadata", 404, "Servable not found for request: Specific(sum, 9)"),
-    ],
-)
-def test_a_wrong_page_is_refused_in_tensorflow_servings_words(server, path, status, text):
-    assert server.get(path) == (status, {"error": text})
-
-
-def test_a_signature_name_that_is_no_string_is_refused(server):
-    status, document = server.post("/v1/models/sum:predict", {"signature_name": 1, "inputs": [1]})
-
-    assert status == 400
-    assert document["error"].endswith("'signature_name' key must be a string value.")
 
 
 @pytest.mark.parametrize(
