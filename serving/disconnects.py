@@ -40,7 +40,8 @@ class Watched:
         self._watching = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+        # Shielded: the front answers in any case once the request has ended, and fails if nobody may be told.
+        while (await asyncio.shield(self._receive()))["type"] != "http.disconnect":
             await asyncio.sleep(_POLL_S)
         self._gone = True
         if self._task is not None:

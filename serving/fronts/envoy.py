@@ -34,6 +34,14 @@ _KILL_AFTER_S = 1.5
 # Requests being answered, and answers that are not on the wire yet.
 _BUSY = ("http.ingress_http.downstream_rq_active", "http.ingress_http.downstream_cx_tx_bytes_buffered")
 
+# Envoy closes a connection most of whose first 500 calls were cancelled early, nghttp2 one with more than 1,000
+# cancelled calls and 33 more a second, with all calls on it: clients that ask twice and take the first answer
+# would fail their neighbours.
+_RUNTIME = {
+    "overload.premature_reset_total_stream_count": 2**31 - 1,
+    "envoy.reloadable_features.http2_use_oghttp2": True,
+}
+
 
 def missing() -> str | None:
     """Return what keeps this front from running on this machine, or None."""
@@ -97,6 +105,7 @@ def envoy_config(flags: Flags, admin: Path) -> dict[str, Any]:
 
         secured = tls.envoy_socket(tls.read(Path(flags.ssl_config_file)))
         listener["filter_chains"][0]["transport_socket"] = secured
+    config["layered_runtime"] = {"layers": [{"name": "static", "static_layer": _RUNTIME}]}
     # A model may take longer than Envoy's five minutes of silence; deadlines are the clients' own.
     listener["filter_chains"][0]["filters"][-1]["typed_config"]["stream_idle_timeout"] = "0s"
     return config

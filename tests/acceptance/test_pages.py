@@ -78,6 +78,7 @@ def test_the_demo_of_the_readme_holds(environment: dict[str, str]) -> None:
     assert "everything that was started is stopped" in done.stdout
 
 
+@pytest.mark.full
 def test_the_commands_of_the_readme_work_in_order(
     up: None, environment: dict[str, str], addresses: Addresses, tmp_path: Path
 ) -> None:

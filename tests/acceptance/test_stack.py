@@ -19,6 +19,7 @@ from service.up import free_addresses
 from tests.acceptance.stack import FITSERVE, RunningStack, example, gone, plain, wait_for
 
 
+@pytest.mark.full
 def test_an_idle_stack_stops_within_five_seconds_and_leaves_no_process(own_stack: RunningStack) -> None:
     family = own_stack.family()
     assert {"api", "worker", "serving", "redis"} <= set(own_stack.endpoints["processes"])

@@ -49,6 +49,7 @@ def test_control_c_is_obeyed_while_the_stack_is_starting(tmp_path: Path) -> None
         assert gone(family) == []
 
 
+@pytest.mark.full
 def test_neither_a_proxy_in_the_environment_nor_an_odd_home_is_in_the_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,9 +22,9 @@ def outcome():
             "-m",
             "tests.faults",
             "--jobs",
-            "3",
+            "2",
             "--kills",
-            "8",
+            "6",
             "--seed",
             "3",
             "--deadline",
@@ -48,13 +48,13 @@ def test_every_promise_holds_under_kills_and_freezes(outcome) -> None:
 
 
 def test_no_job_is_lost_and_none_is_published_twice(outcome) -> None:
-    assert outcome["jobs"] >= 3
+    assert outcome["jobs"] >= 2
     assert (outcome["lost"], outcome["published_twice"]) == (0, 0)
     assert (outcome["event_gaps"], outcome["overlaps"], outcome["differing_weights"]) == (0, 0, 0)
 
 
 def test_the_kills_hit_every_phase_of_running_attempts(outcome) -> None:
-    assert outcome["kills"] >= 8
+    assert outcome["kills"] >= 6
     assert all(outcome["hits_by_phase"].get(phase, 0) >= 1 for phase in PHASES)
 
 

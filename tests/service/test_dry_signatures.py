@@ -78,6 +78,7 @@ def test_a_dry_run_says_which_signatures_a_model_can_not_have(
 
 
 @WARM
+@pytest.mark.full
 def test_a_dry_run_says_that_callers_would_fail(tmp_path: Path) -> None:
     tensor = {"name": "size", "dtype": "float64", "shape": [None, 1]}
     output = {"name": "y", "dtype": "float32", "shape": [None, 3]}

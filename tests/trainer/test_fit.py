@@ -9,6 +9,7 @@ from trainer.fit import fit
 from trainer.observer import Interruption
 
 
+@pytest.mark.full
 def test_digits_are_learnt(digits_file, example, recorder, tmp_path):
     started = time.monotonic()
     observer = recorder()
@@ -24,6 +25,7 @@ def test_digits_are_learnt(digits_file, example, recorder, tmp_path):
     assert trained.rows.representative["features"].dtype == np.float32
 
 
+@pytest.mark.full
 def test_a_table_is_learnt(breast_cancer_file, example, recorder, tmp_path):
     trained = fit(
         example("breast_cancer"), data_file=breast_cancer_file, workdir=tmp_path, seed=7, observer=recorder()

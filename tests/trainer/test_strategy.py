@@ -108,6 +108,7 @@ def test_a_mirrored_run_is_resumed_to_the_bit(
     assert (again["weights"], again["history"]) == (mirrored["weights"], mirrored["history"])
 
 
+@pytest.mark.full
 def test_a_run_that_goes_on_with_other_devices_says_so(
     spec: dict[str, Any], images_file: Path, left: Path
 ) -> None:
