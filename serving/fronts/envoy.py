@@ -34,9 +34,9 @@ _KILL_AFTER_S = 1.5
 # Requests being answered, and answers that are not on the wire yet.
 _BUSY = ("http.ingress_http.downstream_rq_active", "http.ingress_http.downstream_cx_tx_bytes_buffered")
 
-# Envoy closes a connection most of whose first 500 calls were cancelled early, nghttp2 one with more than 1,000
-# cancelled calls and 33 more a second, with all calls on it: clients that ask twice and take the first answer
-# would fail their neighbours.
+# Envoy closes a connection most of whose first 500 calls were cancelled early, and nghttp2 one after 1,000 of
+# them and 33 more a second, with all calls on it. Clients that ask twice and take the first answer would fail
+# their neighbours.
 _RUNTIME = {
     "overload.premature_reset_total_stream_count": 2**31 - 1,
     "envoy.reloadable_features.http2_use_oghttp2": True,
