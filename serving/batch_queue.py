@@ -83,6 +83,7 @@ class BatchQueue:
         self._open: dict[_Key, Batch] = {}
         self._queued: deque[tuple[_Key, Batch]] = deque()
         self._running = 0
+        self._advancing = False
         # When each client with waiting batches had its last turn.
         self._turns: dict[str, int] = {}
         # How many batches of a plan proved that its rows are apart.
@@ -161,6 +162,15 @@ class BatchQueue:
         self._advance()
 
     def _advance(self) -> None:
+        if self._advancing:  # by a batch that ended at once: whoever started it goes on with the next
+            return
+        self._advancing = True
+        try:
+            self._start_due()
+        finally:
+            self._advancing = False
+
+    def _start_due(self) -> None:
         while due := [each for each in self._queued if each[1].due]:
             key, batch = min(due, key=lambda each: self._turns.get(each[1].client, -1))
             if self._running >= batch.parameters.num_batch_threads:

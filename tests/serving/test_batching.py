@@ -172,6 +172,14 @@ def test_too_many_waiting_batches_are_refused(ask):
     assert answers[2].code is Code.UNAVAILABLE
 
 
+def test_any_number_of_batches_may_be_due_at_once(ask):
+    parameters = BatchingParameters(max_batch_size=1, max_enqueued_batches=2000)
+    with ask.models.lease("apart") as lease:
+        lease.servable.recent_s = 1e-6  # quick: each call is made at once, and ends in the one before
+
+    assert ask("square", *[rows(3)] * 2000, parameters=parameters) == [[[9]]] * 2000
+
+
 def test_parameters_are_read_from_protobuf_text(tmp_path):
     file = tmp_path / "batching.config"
     file.write_text(

@@ -119,6 +119,8 @@ class Soak:
         connection.request("POST", "/v1/models/sum:predict", body)
         time.sleep(random.uniform(0, 0.005))
         connection.close()
+        # It waits for nobody, and could ask for more than anybody can answer.
+        time.sleep(0.05)
 
     def swaps(self):
         base = self.root / "sum"
