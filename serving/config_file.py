@@ -9,6 +9,8 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from serving.errors import ModelConfigError
 
+PLATFORM = "tensorflow"
+
 
 @dataclass(frozen=True)
 class Latest:
@@ -62,19 +64,49 @@ def read(path: Path) -> list[ModelSettings]:
     except OSError as error:
         raise ModelConfigError(f"model config file {path}: {error}") from error
     try:
-        config = text_format.Parse(text, ModelServerConfig())
+        return parse(text)
     except text_format.ParseError as error:
         raise ModelConfigError(
             f"Error parsing text-format tensorflow.serving.ModelServerConfig: {path}:{error}"
         ) from error
-    return from_proto(config)
+
+
+def parse(text: str) -> list[ModelSettings]:
+    """Read a configuration in protobuf text format.
+
+    Raises:
+        ModelConfigError: it contradicts itself.
+        google.protobuf.text_format.ParseError: it doesn't parse.
+    """
+    return from_proto(text_format.Parse(text, ModelServerConfig()))
+
+
+def to_text(settings: Iterable[ModelSettings]) -> str:
+    """Return the configuration in protobuf text format, from which `parse` makes the same settings."""
+    config = ModelServerConfig()
+    config.model_config_list.SetInParent()
+    for each in settings:
+        added = config.model_config_list.config.add(
+            name=each.name,
+            base_path=str(each.base_path),
+            model_platform=PLATFORM,
+            version_labels=each.labels,
+        )
+        match each.policy:
+            case Latest(count):
+                added.model_version_policy.latest.num_versions = count
+            case All():
+                added.model_version_policy.all.SetInParent()
+            case Specific(versions):
+                added.model_version_policy.specific.versions.extend(sorted(versions))
+    return str(text_format.MessageToString(config))
 
 
 def from_proto(config: ModelServerConfig) -> list[ModelSettings]:
     """Check a configuration and return its models.
 
     Raises:
-        ModelConfigError: a model is listed twice, has no absolute path, or isn't TensorFlow's.
+        ModelConfigError: a model is listed twice, has no absolute path or no platform, or isn't TensorFlow's.
     """
     if config.WhichOneof("config") == "custom_model_config":
         raise ModelConfigError("custom_model_config is not supported; list the models in model_config_list")
@@ -93,11 +125,29 @@ def _model(config: ModelServerConfig) -> ModelSettings:
             f"Expected model {config.name} to have an absolute path or URI; "
             f"got base_path()={config.base_path}"
         )
-    if config.model_platform not in {"", "tensorflow"}:
+    platform = _platform(config)
+    if platform != PLATFORM:
         raise ModelConfigError(
-            f"model {config.name} is of platform {config.model_platform!r}; this server has 'tensorflow'"
+            f"model {config.name} is of platform {platform!r}; this server has 'tensorflow'"
         )
     return ModelSettings(config.name, Path(path), _policy(config), dict(config.version_labels))
+
+
+def _platform(config: ModelServerConfig) -> str:
+    # `model_type` is the deprecated way to say it: 0 for nothing, 1 for TensorFlow, 2 for other platforms.
+    if config.model_type and config.model_platform:
+        raise ModelConfigError(
+            "Illegal setting both ModelServerConfig::model_type (deprecated) "
+            "and ModelServerConfig::model_platform."
+        )
+    if config.model_type > 1:
+        raise ModelConfigError(f"ModelServerConfig::model_type choice {config.model_type} not supported.")
+    if not config.model_type and not config.model_platform:
+        raise ModelConfigError(
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) "
+            "nor ModelServerConfig::model_platform."
+        )
+    return str(config.model_platform) or PLATFORM
 
 
 def _policy(config: ModelServerConfig) -> Latest | All | Specific:
