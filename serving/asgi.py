@@ -62,7 +62,7 @@ class Application:
 
     async def _http(self, scope: Message, headers: dict[str, str], body: bytes, send: Send) -> None:
         path = scope.get("raw_path", scope["path"].encode()).decode("latin-1").split("?")[0]
-        page = self._pages.answer(scope["method"], path)
+        page = await self._pages.answer(scope["method"], path)
         if page is not None:
             reply, kind = page
         else:

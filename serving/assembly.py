@@ -1,5 +1,7 @@
 """One server put together from its flags: models, the thread that keeps them, and the two skins."""
 
+import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -10,24 +12,28 @@ from pathlib import Path
 # Read once, when TensorFlow is imported, which the protos below do: its notes on CPU features are not ours.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from serving import batching, config_file, monitoring
+from serving import batching, config_file, monitoring, peers
 from serving.asgi import Application
 from serving.batching import BatchingParameters
 from serving.config_file import ModelSettings
 from serving.dataplane import DataPlane
-from serving.errors import ModelConfigError
+from serving.errors import Code, ModelConfigError, RequestError
 from serving.flags import Flags
 from serving.health import Health
 from serving.lifecycle import Models
 from serving.loader import LoadOptions, load
 from serving.methods import Methods
-from serving.monitoring import Metrics
+from serving.monitoring import Counts, Metrics
 from serving.pages import Pages
 from serving.rest import Rest
 from serving.rpc import Rpc
 from serving.servable import Servable
+from serving.statuses import Statuses
 
 _log = logging.getLogger(__name__)
+
+# A process that stands still would keep a scraper waiting for ever.
+_COUNTING_S = 5.0
 
 
 class Assembly:
@@ -46,30 +52,38 @@ class Assembly:
             self._load,
             max_retries=flags.max_num_load_retries,
             retry_interval_s=flags.load_retry_interval_micros / 1e6,
+            on_change=self._tell,
         )
-        self._models.configure(self._settings)
+        self._metrics = Metrics()
+        self._peers = peers.connect(
+            self._telling,
+            {peers.RELOAD: self._reload, peers.METRICS: lambda _: self._metrics.counts().to_json()},
+        )
+        # What was asked for over gRPC holds until the file changes, in who comes late as well.
+        late = self._peers.config
+        self._models.configure(self._settings if late is None else config_file.parse(late))
         self.plane = DataPlane(
             self._models,
-            self._reload,
+            self._reload_all,
             threads=flags.grpc_max_threads,
             labels_may_wait=flags.allow_version_labels_for_unavailable_models,
             batching_parameters=_batching_parameters(flags),
+            peers=self._peers,
         )
-        metrics = Metrics()
         self.methods = Methods(
             Rpc(self.plane, as_content=flags.enable_serialization_as_tensor_content),
-            metrics,
+            self._metrics,
             Health(self.plane) if flags.enable_grpc_healthcheck_service else None,
         )
         file = flags.monitoring_config_file
         pages = Pages(
             self.plane,
-            metrics,
+            self._counts,
             metrics_path=monitoring.path_of(Path(file)) if file else None,
             cors=flags.rest_api_enable_cors_support,
         )
         self.application = Application(
-            Rest(self.plane, metrics),
+            Rest(self.plane, self._metrics),
             self.methods,
             pages,
             rest_timeout_s=flags.rest_api_timeout_in_ms / 1000,
@@ -84,7 +98,8 @@ class Assembly:
         A model that fails to load doesn't hold back the others: its state tells, and it is tried again.
         """
         self._reconcile()
-        self.plane.ready = True
+        self.plane.started = True
+        self._tell()
         self._keeper.start()
 
     def stop(self, timeout_s: float) -> bool:
@@ -95,7 +110,8 @@ class Assembly:
         if self._keeper.ident is None:
             return False
         self._keeper.join(timeout_s)
-        if self._keeper.is_alive():
+        # A reload over gRPC may be loading, on a thread of its own.
+        if self._keeper.is_alive() or not self._reconciling.acquire(timeout=timeout_s):
             return False
         self._models.close()
         return True
@@ -103,9 +119,33 @@ class Assembly:
     def _load(self, path: Path) -> Servable:
         return load(path, self._options)
 
-    def _reload(self, settings: Sequence[ModelSettings]) -> None:
-        self._models.configure(settings)
+    def _telling(self) -> tuple[bool, Statuses]:
+        return self.plane.started, self._models.all_status()
+
+    def _tell(self) -> None:
+        self._peers.tell()
+
+    async def _reload_all(self, settings: Sequence[ModelSettings]) -> None:
+        await self._peers.ask(peers.RELOAD, config_file.to_text(settings))
+
+    def _reload(self, config: str) -> None:
+        # The file as it stands is older than the reload, whether this process has noticed it or not.
+        with contextlib.suppress(ModelConfigError):
+            self._settings = _configured(self._flags)
+        new = self._models.configure(config_file.parse(config))
         self._reconcile()
+        self._models.check_available(new)
+
+    async def _counts(self) -> Counts:
+        total = Counts()
+        try:
+            async with asyncio.timeout(_COUNTING_S):
+                told = await self._peers.ask(peers.METRICS)
+        except TimeoutError as error:
+            raise RequestError(Code.UNAVAILABLE, "a process doesn't tell what it counted") from error
+        for counts in told:
+            total.add(Counts.from_json(counts))
+        return total
 
     def _reconcile(self) -> None:
         with self._reconciling:
@@ -141,6 +181,7 @@ class Assembly:
         if settings != self._settings:
             self._settings = settings
             self._models.configure(settings)
+            self._peers.supersede()
             _log.info("model_config_read models=%d", len(settings))
 
 

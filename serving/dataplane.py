@@ -1,8 +1,7 @@
 """What the server does, without a wire: both gRPC and HTTP are thin skins over this."""
 
-import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +13,11 @@ from serving.batching import Answer, BatchingParameters
 from serving.config_file import ModelSettings
 from serving.errors import Code, RequestError
 from serving.fair_pool import FairPool
-from serving.lifecycle import Lease, Models, VersionStatus
+from serving.lifecycle import Lease, Models
 from serving.monitoring import OBSERVED
+from serving.peers import Alone, Peers
 from serving.signatures import Plan
+from serving.statuses import State, Statuses, VersionStatus, select
 from serving.tensors import Array
 
 if TYPE_CHECKING:
@@ -45,19 +46,26 @@ class DataPlane:
     def __init__(
         self,
         models: Models,
-        reload: Callable[[Sequence[ModelSettings]], None],
+        reload: Callable[[Sequence[ModelSettings]], Awaitable[None]],
         *,
         threads: int,
+        peers: Peers | None = None,
         labels_may_wait: bool = False,
         batching_parameters: BatchingParameters | None = None,
     ) -> None:
         self._models = models
         self._reload = reload
+        self._peers = peers or Alone()
         self._labels_may_wait = labels_may_wait
         self._pool = FairPool(threads)
         self._batches = BatchQueue(self._call, batching_parameters, threads=threads)
-        self.ready = False
+        self.started = False
         self.draining = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether this process, and every other on its ports, has looked at every configured model."""
+        return self.started and not self.draining and self._peers.ready
 
     def lease(self, target: Target) -> Lease:
         """Return the right to call the version meant.
@@ -115,28 +123,44 @@ class DataPlane:
             result = error
         end(result)
 
-    def all_status(self) -> dict[str, list[VersionStatus]]:
-        """Return the states of all versions by model, names ascending, newest first."""
-        return self._models.all_status()
+    def all_status(self) -> Statuses:
+        """Return the states of all versions, in all processes together."""
+        return self._peers.merged(self._models.all_status())
 
     def drain(self) -> None:
         """Take no new request; those in flight go on."""
-        self.ready, self.draining = False, True
+        self.draining = True
 
     def status(self, target: Target) -> list[VersionStatus]:
         """Return the states of the versions meant (all, without number and label), newest first."""
         _check_name(target)
-        return self._models.status(target.model, target.number, target.label)
+        number = target.number
+        if target.label is not None:
+            number = self._models.labelled(target.model, target.label)
+        return select(self.all_status(), target.model, number)
 
     async def reload(self, settings: Sequence[ModelSettings]) -> None:
-        """Take a full new list of models and return when every one of them was looked at.
+        """Take a full new list of models and return when every process has looked at every one of them.
 
         Raises:
-            RequestError: FAILED_PRECONDITION, when a label points at a version that doesn't answer.
+            RequestError: FAILED_PRECONDITION, when a label points at a version that doesn't answer; UNKNOWN,
+                when a model that is new on the list can't be loaded. It stays on the list.
         """
         if not self._labels_may_wait:
-            self._models.check_labels(settings)
-        await asyncio.to_thread(self._reload, settings)
+            _check_labels(self.all_status(), settings)
+        await self._reload(settings)
+
+
+def _check_labels(statuses: Statuses, settings: Sequence[ModelSettings]) -> None:
+    for each in settings:
+        available = {told.number for told in statuses.get(each.name, ()) if told.state is State.AVAILABLE}
+        for number in each.labels.values():
+            if number not in available:
+                raise RequestError(
+                    Code.FAILED_PRECONDITION,
+                    f"Request to assign label to version {number} of model {each.name}, "
+                    "which is not currently available for inference",
+                )
 
 
 def _is_quick(servable: "Servable", requests: Sequence[Mapping[str, Array]]) -> bool:

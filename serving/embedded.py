@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from serving import flags, logs
-from serving.fronts.envoy import DRAIN, FLAGS_VARIABLE
+from serving.fronts.envoy import DRAIN
 
 if TYPE_CHECKING:
     from serving.asgi import Message, Receive, Send
@@ -56,7 +56,7 @@ class Embedded:
     def _start(self) -> "Assembly":
         from serving.assembly import Assembly
 
-        assembly = Assembly(flags.from_json(os.environ[FLAGS_VARIABLE]))
+        assembly = Assembly(flags.from_json(os.environ[flags.VARIABLE]))
         assembly.start()
         return assembly
 

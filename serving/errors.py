@@ -53,10 +53,11 @@ class Code(StrEnum):
     UNIMPLEMENTED = "unimplemented"
     INTERNAL = "internal"
     UNAVAILABLE = "unavailable"
+    DATA_LOSS = "data_loss"
 
     @property
     def number(self) -> int:
-        """The code's number in `google.rpc.Code`: 1 for CANCELLED to 14 for UNAVAILABLE."""
+        """The code's number in `google.rpc.Code`: 1 for CANCELLED to 15 for DATA_LOSS."""
         return list(Code).index(self) + 1
 
 
@@ -75,6 +76,10 @@ class ModelConfigError(ServingError):
 
 
 class LoadError(ServingError):
-    """A version's SavedModel can't be loaded or warmed."""
+    """A version's SavedModel can't be loaded or warmed; `kind` is the code of what kept it from it."""
 
     code = "load_error"
+
+    def __init__(self, text: str, kind: Code = Code.UNKNOWN) -> None:
+        super().__init__(text)
+        self.kind: Code = kind

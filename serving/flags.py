@@ -1,8 +1,9 @@
-"""The command line: TensorFlow Serving's flags by their names and defaults, and two of our own."""
+"""The command line: TensorFlow Serving's flags by their names and defaults, and three of our own."""
 
 import argparse
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from serving.errors import FlagError
 
 FRONTS = ("auto", "envoy", "grpcio")
+# Where a process that another one starts finds its flags (`to_json`).
+VARIABLE = "FITSERVE_MODEL_SERVER_FLAGS"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,7 @@ class Flags:
     rest_api_enable_cors_support: bool = False
     grpc_channel_arguments: str = ""
     front: str = "auto"
+    processes: int = 1
 
 
 _HELP = {
@@ -67,6 +71,7 @@ _HELP = {
     "enable_signature_method_name_check": "Classify and Regress take only signatures with their method name",
     "prefer_tflite_model": "serve a version's model.tflite, where it has one",
     "front": "what speaks HTTP/2: Envoy (pyvoy), or grpcio and uvicorn; auto takes the first that runs",
+    "processes": "how many processes share the ports; Linux only",
 }
 
 # What a script written for tensorflow_model_server may pass, and we don't need or don't have.
@@ -133,6 +138,7 @@ def _check(flags: Flags) -> None:
     if not (flags.port or flags.rest_api_port or flags.grpc_socket_path):
         raise FlagError("no --port, --rest_api_port or --grpc_socket_path: nothing would listen")
     channel_arguments(flags.grpc_channel_arguments)
+    _check_processes(flags)
     if flags.batching_parameters_file and not flags.enable_batching:
         raise FlagError(
             "server_options.batching_parameters_file is set without setting "
@@ -152,6 +158,20 @@ def _check(flags: Flags) -> None:
         raise FlagError(
             "--tensorflow_session_parallelism sets both others; give it alone, or "
             "--tensorflow_intra_op_parallelism and --tensorflow_inter_op_parallelism"
+        )
+
+
+def _check_processes(flags: Flags) -> None:
+    if flags.processes < 1:
+        raise FlagError(f"--processes must be at least 1. Received: {flags.processes}")
+    if flags.processes == 1:
+        return
+    if sys.platform != "linux":
+        raise FlagError("--processes above 1 needs Linux, whose SO_REUSEPORT shares connections out")
+    if flags.grpc_socket_path:
+        raise FlagError(
+            "--grpc_socket_path takes one process: a unix socket can't be shared as a port can. "
+            f"Received: --processes={flags.processes}"
         )
 
 

@@ -7,15 +7,15 @@ answered, so a swap never leaves a moment without a version.
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from serving.config_file import ModelSettings
 from serving.errors import Code, LoadError, RequestError
+from serving.statuses import State, Statuses, VersionStatus, select
 
 if TYPE_CHECKING:
     from serving.servable import Servable
@@ -27,16 +27,6 @@ MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "model.tflite")
 MOST_ENDED = 5
 
 
-class State(IntEnum):
-    """Where a version stands; the numbers are those of GetModelStatus."""
-
-    START = 10  # known, not begun
-    LOADING = 20  # being loaded and warmed
-    AVAILABLE = 30  # answers requests
-    UNLOADING = 40  # takes no new request, finishes those it has
-    END = 50  # gone, or failed to load: then `error` says why
-
-
 @dataclass(eq=False)
 class Version:
     """One version of one model, from its discovery to its end."""
@@ -45,6 +35,7 @@ class Version:
     path: Path
     state: State = State.START
     error: str = ""
+    code: Code | None = None
     servable: "Servable | None" = None
     in_flight: int = 0
     attempts: int = 0
@@ -89,37 +80,41 @@ class Lease:
         self._models.release(self._version)
 
 
-@dataclass(frozen=True)
-class VersionStatus:
-    """What GetModelStatus tells of one version."""
-
-    number: int
-    state: State
-    error: str
-
-
 class Models:
     """All models of the server; one thread brings them up and down (`reconcile`), any thread leases them."""
 
     def __init__(
-        self, load: "Callable[[Path], Servable]", *, max_retries: int = 5, retry_interval_s: float = 60.0
+        self,
+        load: "Callable[[Path], Servable]",
+        *,
+        max_retries: int = 5,
+        retry_interval_s: float = 60.0,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_change` is called after each change of a state, on the thread that made it."""
         self._load = load
         self._max_retries = max_retries
         self._retry_interval_s = retry_interval_s
+        self._on_change = on_change
         self._models: dict[str, Model] = {}
         self._lock = threading.Lock()
         self.changed = threading.Event()
 
-    def configure(self, settings: Sequence[ModelSettings]) -> None:
-        """Take a new full list of models; the next `reconcile` makes it true."""
+    def configure(self, settings: Sequence[ModelSettings]) -> set[str]:
+        """Take a new full list of models and return the names that are new; `reconcile` makes it true."""
         with self._lock:
+            before = {name for name, model in self._models.items() if model.configured}
             for model in self._models.values():
                 model.configured = False
             for each in settings:
                 model = self._models.setdefault(each.name, Model(each))
                 model.settings, model.configured = each, True
+                if each.name not in before:
+                    # Whoever lists a model again wants it tried again, at once.
+                    for version in model.versions.values():
+                        version.attempts, version.retry_at = 0, 0.0
         self.changed.set()
+        return {each.name for each in settings} - before
 
     def lease(self, model: str, number: int | None = None, label: str | None = None) -> Lease:
         """Return the right to call a version: the latest one, that number, or what the label points at.
@@ -152,52 +147,49 @@ class Models:
             if version.in_flight == 0 and version.state is State.UNLOADING:
                 self.changed.set()
 
-    def status(self, model: str, number: int | None = None, label: str | None = None) -> list[VersionStatus]:
+    def status(self, model: str, number: int | None = None) -> list[VersionStatus]:
         """Return the state of a model's versions, newest first.
 
         Raises:
             RequestError: NOT_FOUND, when there is none, or not that one.
         """
-        with self._lock:
-            known = self._models.get(model)
-            if label is not None:
-                number = self._labelled(known, label)
-            versions = sorted(known.versions.values(), key=lambda each: -each.number) if known else []
-            found = [each for each in versions if number is None or each.number == number]
-            statuses = [VersionStatus(each.number, each.state, each.error) for each in found]
-        if not statuses:
-            which = "any versions" if number is None else f"version {number}"
-            raise RequestError(Code.NOT_FOUND, f"Could not find {which} of model {model}")
-        return statuses
+        return select(self.all_status(), model, number)
 
-    def all_status(self) -> dict[str, list[VersionStatus]]:
-        """Return the states of all versions by model, names ascending, newest first."""
+    def labelled(self, model: str, label: str) -> int:
+        """Return the version that a label points at.
+
+        Raises:
+            RequestError: INVALID_ARGUMENT, when nothing has that label.
+        """
+        with self._lock:
+            return self._labelled(self._models.get(model), label)
+
+    def all_status(self) -> Statuses:
+        """Return the states of all versions."""
         with self._lock:
             return {
-                name: [
-                    VersionStatus(number, model.versions[number].state, model.versions[number].error)
-                    for number in sorted(model.versions, reverse=True)
-                ]
+                name: [_status(model.versions[number]) for number in sorted(model.versions, reverse=True)]
                 for name, model in sorted(self._models.items())
             }
 
-    def check_labels(self, settings: Sequence[ModelSettings]) -> None:
-        """Refuse labels for versions that don't answer yet, as a reload over gRPC does.
+    def check_available(self, names: Iterable[str]) -> None:
+        """Refuse models whose versions all failed to load, as a reload over gRPC does.
 
         Raises:
-            RequestError: FAILED_PRECONDITION, for the first such label.
+            RequestError: UNKNOWN, in TensorFlow Serving's words, with the newest version of each.
         """
-        with self._lock:
-            for each in settings:
-                known = self._models.get(each.name)
-                available = known.available() if known else []
-                for number in each.labels.values():
-                    if number not in available:
-                        raise RequestError(
-                            Code.FAILED_PRECONDITION,
-                            f"Request to assign label to version {number} of model {each.name}, "
-                            "which is not currently available for inference",
-                        )
+        failed = []
+        for name in sorted(names):
+            versions = self.all_status().get(name, ())
+            if versions and all(each.error for each in versions):
+                failed.append((name, versions[0]))
+        if failed:
+            told = "".join(
+                f"{{{{name: {name} version: {each.number}}} due to error: "
+                f"{(each.code or Code.UNKNOWN).name}: {each.error}}}, "
+                for name, each in failed
+            )
+            raise RequestError(Code.UNKNOWN, f"{len(failed)} model(s) did not become available: {{{told}}}")
 
     def reconcile(self) -> None:
         """Look at the folders and bring versions up and down until what is there is what is wanted.
@@ -241,19 +233,22 @@ class Models:
         version = Version(number, path, State.LOADING, attempts=attempts + 1)
         with self._lock:
             model.versions[number] = version
+        self._on_change()
         _log.info("version_loading model=%s version=%d path=%s", name, number, path)
         started = time.monotonic()
         try:
             servable = self._load(path)
         except LoadError as error:
             with self._lock:
-                version.state, version.error = State.END, str(error)
+                version.state, version.error, version.code = State.END, str(error), error.kind
                 version.retry_at = time.monotonic() + self._retry_interval_s
+            self._on_change()
             _log.error("version_failed model=%s version=%d error=%s", name, number, error)
             return
         with self._lock:
             version.servable, version.state = servable, State.AVAILABLE
             self._label(name, model)
+        self._on_change()
         load_s = time.monotonic() - started
         _log.info("version_available model=%s version=%d load_s=%.2f", name, number, load_s)
 
@@ -265,6 +260,7 @@ class Models:
         return version.attempts <= self._max_retries and time.monotonic() >= version.retry_at
 
     def _settle(self, name: str, model: Model, wanted: Mapping[int, Path]) -> None:
+        leaving = False
         with self._lock:
             self._label(name, model)
             available = set(model.available())
@@ -272,16 +268,20 @@ class Models:
             if not wanted or available & wanted.keys():
                 for number in available - wanted.keys():
                     model.versions[number].state = State.UNLOADING
+                    leaving = True
             closing = [
                 each
                 for each in model.versions.values()
                 if each.state is State.UNLOADING and each.in_flight == 0
             ]
+        if leaving:
+            self._on_change()
         for version in closing:
             if version.servable is not None:
                 version.servable.close()
             with self._lock:
                 version.servable, version.state = None, State.END
+            self._on_change()
             _log.info("version_unloaded model=%s version=%d", name, version.number)
         with self._lock:
             self._forget(model, wanted)
@@ -309,6 +309,10 @@ class Models:
         if model is None or label not in model.labels:
             raise RequestError(Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}")
         return model.labels[label]
+
+
+def _status(version: Version) -> VersionStatus:
+    return VersionStatus(version.number, version.state, version.error, version.code)
 
 
 def _versions(base_path: Path) -> dict[int, Path] | None:

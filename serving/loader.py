@@ -141,7 +141,7 @@ def load(path: Path, options: LoadOptions) -> Servable:
     ) as error:
         if servable is not None:
             servable.close()
-        raise LoadError(f"{path}: {getattr(error, 'message', None) or error}") from error
+        raise LoadError(f"{path}: {getattr(error, 'message', None) or error}", _kind(error)) from error
     return servable
 
 
@@ -216,6 +216,16 @@ def _config(options: LoadOptions) -> ConfigProto:
 def _is_stateful(operation: str) -> bool:
     definition = op_def_registry.get(operation)
     return definition is None or bool(definition.is_stateful)
+
+
+def _kind(error: Exception) -> Code:
+    if isinstance(error, tf.errors.OpError):
+        return _code(error.error_code)
+    if isinstance(error, LoadError):
+        return error.kind
+    if isinstance(error, RequestError):
+        return error.code
+    return Code.INVALID_ARGUMENT if isinstance(error, FlagError) else Code.UNKNOWN
 
 
 def _code(number: int) -> Code:

@@ -9,11 +9,12 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from serving import text_protos
 from serving.errors import Code, RequestError
@@ -47,15 +48,61 @@ class _Histogram:
         self.counts[bisect.bisect_left(_BOUNDS, value)] += 1
         self.total += value
 
+    def merge(self, other: "_Histogram") -> None:
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was counted, by labels.
+
+    Those of requests are (model, status), of latencies (model, API, entrypoint, status), of runtimes
+    (model, API, runtime).
+    """
+
+    requests: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    latencies: dict[tuple[str, ...], _Histogram] = field(default_factory=dict)
+    runtimes: dict[tuple[str, ...], _Histogram] = field(default_factory=dict)
+
+    def add(self, other: "Counts") -> None:
+        """Add what another process counted."""
+        self.requests.update(other.requests)
+        for mine, theirs in ((self.latencies, other.latencies), (self.runtimes, other.runtimes)):
+            for labels, histogram in theirs.items():
+                mine.setdefault(labels, _Histogram()).merge(histogram)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object, to tell it to another process."""
+        return {
+            "requests": [[labels, count] for labels, count in self.requests.items()],
+            "latencies": [[labels, each.counts, each.total] for labels, each in self.latencies.items()],
+            "runtimes": [[labels, each.counts, each.total] for labels, each in self.runtimes.items()],
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Counts":
+        """Read what `to_json` wrote."""
+        return cls(
+            Counter({tuple(labels): count for labels, count in document["requests"]}),
+            {tuple(labels): _Histogram(*rest) for labels, *rest in document["latencies"]},
+            {tuple(labels): _Histogram(*rest) for labels, *rest in document["runtimes"]},
+        )
+
 
 class Metrics:
     """The counters of one process; requests are counted on any thread."""
 
     def __init__(self) -> None:
-        self._requests: Counter[tuple[str, str]] = Counter()
-        self._latencies: dict[tuple[str, str, str, str], _Histogram] = {}
-        self._runtimes: dict[tuple[str, str, str], _Histogram] = {}
+        self._counts = Counts()
         self._lock = threading.Lock()
+
+    def counts(self) -> Counts:
+        """Return a copy of what was counted so far."""
+        copy = Counts()
+        with self._lock:
+            copy.add(self._counts)
+        return copy
 
     @contextmanager
     def observe(self, api: str, entrypoint: str) -> Iterator[None]:
@@ -85,36 +132,33 @@ class Metrics:
         # Who asks for names at random may not fill the memory: what isn't served has no name here.
         model = observed.model if status != Code.NOT_FOUND.name else ""
         with self._lock:
-            self._requests[model, status] += 1
+            self._counts.requests[model, status] += 1
             key = (model, api, entrypoint, status)
-            self._latencies.setdefault(key, _Histogram()).add(took_s * 1e6)
+            self._counts.latencies.setdefault(key, _Histogram()).add(took_s * 1e6)
             if observed.runtime_s is not None:
                 runtime = (model, api, "TF1")
-                self._runtimes.setdefault(runtime, _Histogram()).add(observed.runtime_s * 1e6)
+                self._counts.runtimes.setdefault(runtime, _Histogram()).add(observed.runtime_s * 1e6)
 
-    def page(self, states: Iterable[tuple[str, int, str]]) -> str:
-        """Return the page in Prometheus's text format; `states` are (model, version, state) triples."""
-        with self._lock:
-            requests = sorted(self._requests.items())
-            latencies = sorted((key, list(each.counts), each.total) for key, each in self._latencies.items())
-            runtimes = sorted((key, list(each.counts), each.total) for key, each in self._runtimes.items())
-        lines = [f"# TYPE {_PREFIX}request_count counter"]
-        for (model, status), count in requests:
-            labels = _labels(model_name=model, status=status)
-            lines.append(f"{_PREFIX}request_count{{{labels}}} {count}")
-        lines.append(f"# TYPE {_PREFIX}request_latency histogram")
-        for (model, api, entrypoint, status), counts, total in latencies:
-            labels = _labels(model_name=model, API=api, entrypoint=entrypoint, status=status)
-            lines += _histogram("request_latency", labels, counts, total)
-        lines.append(f"# TYPE {_PREFIX}runtime_latency histogram")
-        for (model, api, runtime), counts, total in runtimes:
-            labels = _labels(model_name=model, API=api, runtime=runtime)
-            lines += _histogram("runtime_latency", labels, counts, total)
-        lines.append("# TYPE :fitserve:serving:model_version_state gauge")
-        for model, version, state in states:
-            labels = _labels(model_name=model, version=str(version), state=state)
-            lines.append(f":fitserve:serving:model_version_state{{{labels}}} 1")
-        return "\n".join(lines) + "\n"
+
+def page(counts: Counts, states: Iterable[tuple[str, int, str]]) -> str:
+    """Return the page in Prometheus's text format; `states` are (model, version, state) triples."""
+    lines = [f"# TYPE {_PREFIX}request_count counter"]
+    for (model, status), count in sorted(counts.requests.items()):
+        labels = _labels(model_name=model, status=status)
+        lines.append(f"{_PREFIX}request_count{{{labels}}} {count}")
+    lines.append(f"# TYPE {_PREFIX}request_latency histogram")
+    for (model, api, entrypoint, status), histogram in sorted(counts.latencies.items()):
+        labels = _labels(model_name=model, API=api, entrypoint=entrypoint, status=status)
+        lines += _histogram("request_latency", labels, histogram)
+    lines.append(f"# TYPE {_PREFIX}runtime_latency histogram")
+    for (model, api, runtime), histogram in sorted(counts.runtimes.items()):
+        labels = _labels(model_name=model, API=api, runtime=runtime)
+        lines += _histogram("runtime_latency", labels, histogram)
+    lines.append("# TYPE :fitserve:serving:model_version_state gauge")
+    for model, version, state in states:
+        labels = _labels(model_name=model, version=str(version), state=state)
+        lines.append(f":fitserve:serving:model_version_state{{{labels}}} 1")
+    return "\n".join(lines) + "\n"
 
 
 def path_of(file: Path) -> str | None:
@@ -127,15 +171,15 @@ def path_of(file: Path) -> str | None:
     return (config.path or DEFAULT_PATH) if config.enable else None
 
 
-def _histogram(name: str, labels: str, counts: list[int], total: float) -> list[str]:
+def _histogram(name: str, labels: str, histogram: _Histogram) -> list[str]:
     bounds: list[str] = [f"{bound:g}" for bound in _BOUNDS] + ["+Inf"]
-    upto = itertools.accumulate(counts)
+    upto = itertools.accumulate(histogram.counts)
     lines = [
         f'{_PREFIX}{name}_bucket{{{labels},le="{bound}"}} {count}'
         for bound, count in zip(bounds, upto, strict=True)
     ]
-    lines.append(f"{_PREFIX}{name}_sum{{{labels}}} {total:g}")
-    lines.append(f"{_PREFIX}{name}_count{{{labels}}} {sum(counts)}")
+    lines.append(f"{_PREFIX}{name}_sum{{{labels}}} {histogram.total:g}")
+    lines.append(f"{_PREFIX}{name}_count{{{labels}}} {sum(histogram.counts)}")
     return lines
 
 

@@ -1,11 +1,13 @@
 """The HTTP pages beside the models' own: all models, Prometheus's page, and what browsers ask beforehand."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
+from serving import monitoring
 from serving.dataplane import DataPlane
-from serving.monitoring import Metrics
-from serving.rest import Reply
+from serving.errors import RequestError
+from serving.monitoring import Counts
+from serving.rest import Reply, refusal
 
 # What TensorFlow Serving answers with --rest_api_enable_cors_support.
 CORS = (
@@ -19,10 +21,16 @@ class Pages:
     """Answers what no model is needed for."""
 
     def __init__(
-        self, plane: DataPlane, metrics: Metrics, *, metrics_path: str | None = None, cors: bool = False
+        self,
+        plane: DataPlane,
+        counts: Callable[[], Awaitable[Counts]],
+        *,
+        metrics_path: str | None = None,
+        cors: bool = False,
     ) -> None:
+        """`counts` returns what all processes have counted, or raises a RequestError."""
         self._plane = plane
-        self._metrics = metrics
+        self._counts = counts
         self._metrics_path = metrics_path
         self._cors = cors
 
@@ -30,12 +38,17 @@ class Pages:
         """Return the headers that every answer to such a request has beside its type and length."""
         return list(CORS) if self._cors and "origin" in headers else []
 
-    def answer(self, method: str, path: str) -> tuple[Reply, bytes] | None:
+    async def answer(self, method: str, path: str) -> tuple[Reply, bytes] | None:
         """Return the page and its content type, or None when it is none of these."""
         if method == "OPTIONS" and self._cors:
             return Reply(200, b""), b"application/json"
         if method == "GET" and path == self._metrics_path:
-            return Reply(200, self._metrics.page(self._states()).encode()), b"text/plain"
+            try:
+                return Reply(
+                    200, monitoring.page(await self._counts(), self._states()).encode()
+                ), b"text/plain"
+            except RequestError as error:
+                return refusal(error), b"application/json"
         if method == "GET" and path in {"/v1/models", "/v1/models/"}:
             return Reply(200, json.dumps(self._models(), indent=1).encode()), b"application/json"
         return None

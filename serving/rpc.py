@@ -29,7 +29,8 @@ from tensorflow_serving.apis.regression_pb2 import RegressionRequest, Regression
 from serving import config_file, inference, tensors
 from serving.dataplane import DataPlane, Target
 from serving.errors import Code, ModelConfigError, RequestError
-from serving.lifecycle import Lease, VersionStatus
+from serving.lifecycle import Lease
+from serving.statuses import VersionStatus
 
 _log = logging.getLogger(__name__)
 
@@ -211,7 +212,7 @@ def status(plane: DataPlane, meant: Target) -> GetModelStatusResponse:
 
 def _add_status(response: GetModelStatusResponse, version: VersionStatus) -> None:
     added = response.model_version_status.add(version=version.number, state=int(version.state))
-    added.status.error_code = Code.UNKNOWN.number if version.error else OK
+    added.status.error_code = (version.code or Code.UNKNOWN).number if version.error else OK
     added.status.error_message = version.error
 
 

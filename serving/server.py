@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from serving import front, logs
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for note in notes:
         _log.warning("%s", note)
-    _log.info("starting front=%s", name)
+    _log.info("starting front=%s processes=%d", name, flags.processes)
     try:
         # Both are checked before TensorFlow is imported, which takes seconds.
         front.check_ports(flags)
@@ -35,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from serving import tls
 
             tls.read(Path(flags.ssl_config_file))
+        if flags.processes > 1:
+            from serving import processes
+
+            return processes.run(replace(flags, front=name))
         return chosen.run(flags)
     except ServingError as error:
         _log.error("%s", error)

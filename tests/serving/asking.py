@@ -33,8 +33,10 @@ _METHODS = {
 class Calls:
     """A channel to a server's gRPC port, and every method that it has."""
 
-    def __init__(self, address):
-        self.channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
+    def __init__(self, address, options=()):
+        self.channel = grpc.insecure_channel(
+            address, options=[("grpc.max_receive_message_length", -1), *options]
+        )
 
     def stub(self, method):
         service, _, response = _METHODS[method]

@@ -41,6 +41,8 @@ def test_what_has_no_effect_is_told_once():
         ([BASE, "--front=nginx"], "invalid choice"),
         ([BASE, "--enable_model_warmup=maybe"], "expected true or false"),
         ([BASE, "--grpc_channel_arguments=a"], "takes k=v,k=v"),
+        ([BASE, "--processes=0"], "at least 1"),
+        ([BASE, "--processes=2", "--grpc_socket_path=/x"], "takes one process"),
         (
             [BASE, "--batching_parameters_file=/x"],
             "is set without setting server_options.enable_batching to true",

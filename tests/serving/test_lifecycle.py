@@ -1,8 +1,9 @@
 import pytest
 
 from serving.config_file import All, Latest, ModelSettings, Specific
-from serving.errors import LoadError, RequestError
-from serving.lifecycle import MOST_ENDED, Models, State
+from serving.errors import Code, LoadError, RequestError
+from serving.lifecycle import MOST_ENDED, Models
+from serving.statuses import State
 
 LATEST = Latest()
 
@@ -17,7 +18,7 @@ class Loader:
         number = int(path.name)
         self.events.append(("load", number))
         if number in self.failing:
-            raise LoadError(f"{path}: damaged")
+            raise LoadError("damaged", Code.DATA_LOSS)
         return Loaded(self.events, number)
 
 
@@ -190,3 +191,63 @@ def test_a_model_that_is_no_longer_listed_goes(models, loader, base):
     assert loader.events[-1] == ("close", 1)
     with pytest.raises(RequestError, match=r"Servable not found for request: Latest\(m\)"):
         models.lease("m")
+
+
+def test_every_change_of_a_state_is_told_at_once(loader, base):
+    add(base, 1, 2)
+    told, models = [], None
+
+    def tell():
+        told.append(states(models))
+
+    models = Models(loader, on_change=tell)
+    serve(models, base)
+    add(base, 3)
+    models.reconcile()
+
+    assert told == [
+        {2: State.LOADING},
+        {2: State.AVAILABLE},
+        {3: State.LOADING, 2: State.AVAILABLE},
+        {3: State.AVAILABLE, 2: State.AVAILABLE},
+        {3: State.AVAILABLE, 2: State.UNLOADING},
+        {3: State.AVAILABLE, 2: State.END},
+    ]
+
+
+def test_models_none_of_whose_versions_loaded_are_refused_by_name_version_and_error(models, loader, base):
+    loader.failing = {1, 2}
+    add(base, 1, 2)
+    serve(models, base, All())
+
+    with pytest.raises(RequestError) as caught:
+        models.check_available({"m"})
+
+    assert caught.value.code is Code.UNKNOWN
+    assert str(caught.value) == (
+        "1 model(s) did not become available: {{{name: m version: 2} due to error: DATA_LOSS: damaged}, }"
+    )
+
+
+def test_a_model_without_versions_and_one_that_answers_are_not_refused(models, loader, base):
+    serve(models, base, All())
+    models.check_available({"m"})
+
+    loader.failing = {2}
+    add(base, 1, 2)
+    models.reconcile()
+    models.check_available({"m"})
+
+
+def test_a_model_that_is_listed_again_is_tried_again(loader, base):
+    models = Models(loader, max_retries=0)
+    loader.failing = {1}
+    add(base, 1)
+    serve(models, base)
+    models.configure([])
+    models.reconcile()
+    loader.failing = set()
+
+    serve(models, base)
+
+    assert states(models) == {1: State.AVAILABLE}

@@ -228,3 +228,21 @@ def test_a_file_of_warm_up_requests_that_is_cut_off_fails_the_load(place, saved_
 
     with pytest.raises(LoadError, match="cut off"):
         load(version, LoadOptions())
+
+
+def test_a_failed_load_has_the_code_of_tensorflows_error(place, saved_models, tmp_path):
+    damaged = place(saved_models / "sum" / "1", tmp_path / "damaged" / "1")
+    index = damaged / "variables" / "variables.index"
+    index.write_bytes(index.read_bytes()[:-8])
+
+    with pytest.raises(LoadError) as caught:
+        load(damaged, LoadOptions())
+
+    assert caught.value.kind is Code.DATA_LOSS
+
+
+def test_a_load_that_python_refuses_has_no_code_of_its_own(tmp_path):
+    with pytest.raises(LoadError) as caught:
+        load(tmp_path, LoadOptions())
+
+    assert caught.value.kind is Code.UNKNOWN
