@@ -25,6 +25,7 @@ from serving.loader import LoadOptions, load
 from serving.methods import Methods
 from serving.monitoring import Counts, Metrics
 from serving.pages import Pages
+from serving.profiler import Profiler
 from serving.rest import Rest
 from serving.rpc import Rpc
 from serving.servable import Servable
@@ -74,6 +75,7 @@ class Assembly:
             Rpc(self.plane, as_content=flags.enable_serialization_as_tensor_content),
             self._metrics,
             Health(self.plane) if flags.enable_grpc_healthcheck_service else None,
+            Profiler() if flags.enable_profiler else None,
         )
         file = flags.monitoring_config_file
         pages = Pages(

@@ -44,6 +44,7 @@ class Flags:
     tensorflow_inter_op_parallelism: int = 0
     per_process_gpu_memory_fraction: float = 0
     enable_serialization_as_tensor_content: bool = False
+    enable_profiler: bool = True
     enable_batching: bool = False
     batching_parameters_file: str = ""
     enable_per_model_batching_parameters: bool = False
@@ -81,7 +82,6 @@ _WITHOUT_EFFECT: dict[str, type] = {
     "num_unload_threads": int,
     "platform_config_file": str,
     "xla_cpu_compilation_enabled": bool,
-    "enable_profiler": bool,
     "flush_filesystem_caches": bool,
     "allow_jit_warmup": bool,
     "remove_unused_fields_from_bundle_metagraph": bool,

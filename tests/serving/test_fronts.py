@@ -3,6 +3,8 @@
 import json
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 
@@ -141,6 +143,114 @@ def test_browsers_may_ask_beforehand(server):
     answer, headers = page(server, "/v1/models/sum", Origin="http://page.example")
     assert headers["access-control-allow-origin"] == "*"
     assert "AVAILABLE" in json.dumps(json.loads(answer))
+
+
+PROFILER = "/tensorflow.ProfilerService/"
+
+
+def field(number, value):
+    """One field of a protobuf message: bytes, or a number below 128."""
+    if isinstance(value, int):
+        return bytes((number << 3, value))
+    return bytes((number << 3 | 2, len(value))) + value
+
+
+BRIEFLY, LONG = field(9, 100), b"\x48\xa0\x8d\x06"  # ProfileOptions.duration_ms, 100 and 100,000
+
+
+def profile_request(folder, session_id=b"s", options=BRIEFLY):
+    return field(4, options) + field(5, str(folder).encode()) + field(6, session_id) + field(7, b"host:8500")
+
+
+@pytest.fixture
+def profile(server):
+    return server.channel.unary_unary(PROFILER + "Profile")
+
+
+@pytest.fixture
+def long_profile(server, profile, tmp_path):
+    """A profile that runs until it is ended; no other is taken meanwhile."""
+    asked = profile.future(profile_request(tmp_path, b"long", LONG), timeout=60)
+    refused = (CODE.INTERNAL, "Another profiling session active.")
+    server.wait_until(lambda: outcome(profile, profile_request(tmp_path, b"other")) == refused)
+    yield asked
+    asked.cancel()
+    server.wait_until(lambda: outcome(profile, profile_request(tmp_path, b"other"))[0] is CODE.OK)
+
+
+def outcome(method, request):
+    try:
+        method(request, timeout=20)
+    except grpc.RpcError as error:
+        return error.code(), error.details()
+    return CODE.OK, ""
+
+
+def test_the_server_is_profiled_under_load(server, profile, tmp_path):
+    asked = profile.future(profile_request(tmp_path), timeout=20)
+    while not asked.done():
+        server.call("Predict", predict_request("sum", a=ones(), b=ones()))
+
+    assert asked.result() == b""
+    assert b"SessionRun" in (tmp_path / "s" / "host_8500.xplane.pb").read_bytes()
+
+
+def test_a_profile_is_ended_on_request(server, long_profile, tmp_path):
+    server.channel.unary_unary(PROFILER + "Terminate")(field(1, b"long"), timeout=20)
+
+    long_profile.result()
+    assert (tmp_path / "long" / "host_8500.xplane.pb").exists()
+
+
+def test_a_profile_whose_caller_left_makes_room(server, long_profile, profile, tmp_path):
+    long_profile.cancel()
+
+    server.wait_until(lambda: outcome(profile, profile_request(tmp_path))[0] is CODE.OK)
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "code", "text"),
+    [
+        ("Monitor", b"", CODE.UNIMPLEMENTED, "unimplemented."),
+        (
+            "Other",
+            b"",
+            CODE.UNIMPLEMENTED,
+            "/tensorflow.ProfilerService/Other is not implemented by this server",
+        ),
+        (
+            "Profile",
+            b"\x22",
+            CODE.INVALID_ARGUMENT,
+            "request of /tensorflow.ProfilerService/Profile doesn't parse",
+        ),
+        ("Profile", profile_request("/proc/none"), CODE.INTERNAL, "/proc/none"),
+    ],
+)
+def test_what_the_profiler_refuses(server, method, body, code, text):
+    with pytest.raises(grpc.RpcError) as caught:
+        server.channel.unary_unary(PROFILER + method)(body, timeout=20)
+
+    assert caught.value.code() == code
+    assert text in caught.value.details()
+
+
+TRACE = """
+import sys, tensorflow as tf
+tf.profiler.experimental.client.trace(f"grpc://127.0.0.1:{sys.argv[1]}", sys.argv[2], 500)
+"""
+
+
+@pytest.mark.full
+def test_tensorflows_own_client_profiles_the_server(server, tmp_path):
+    command = [sys.executable, "-c", TRACE, str(server.port), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as client:
+        while client.poll() is None:
+            server.call("Predict", predict_request("sum", a=ones(), b=ones()))
+        assert client.returncode == 0, client.stdout.read()
+
+    (profile,) = tmp_path.glob("plugins/profile/*/*.xplane.pb")
+    assert b"SessionRun" in profile.read_bytes()
 
 
 def test_grpc_is_answered_on_a_unix_socket(server):
