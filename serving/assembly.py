@@ -12,9 +12,9 @@ from pathlib import Path
 # Read once, when TensorFlow is imported, which the protos below do: its notes on CPU features are not ours.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from serving import batching, config_file, monitoring, peers
+from serving import batching_parameters, config_file, monitoring, peers
 from serving.asgi import Application
-from serving.batching import BatchingParameters
+from serving.batching_parameters import BatchingParameters
 from serving.config_file import ModelSettings
 from serving.dataplane import DataPlane
 from serving.errors import Code, ModelConfigError, RequestError
@@ -53,6 +53,8 @@ class Assembly:
             self._load,
             max_retries=flags.max_num_load_retries,
             retry_interval_s=flags.load_retry_interval_micros / 1e6,
+            load_threads=flags.num_load_threads,
+            unload_threads=flags.num_unload_threads,
             on_change=self._tell,
         )
         self._metrics = Metrics()
@@ -198,7 +200,7 @@ def _batching_parameters(flags: Flags) -> BatchingParameters | None:
         return None
     if not flags.batching_parameters_file:
         return BatchingParameters()
-    return batching.read(Path(flags.batching_parameters_file))
+    return batching_parameters.read(Path(flags.batching_parameters_file))
 
 
 def _load_options(flags: Flags) -> LoadOptions:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from serving import batching
-from serving.batching import Answer, BatchingParameters
+from serving.batching import Answer
+from serving.batching_parameters import BatchingParameters
 from serving.errors import Code, RequestError
 from serving.lifecycle import Lease
 from serving.signatures import Plan

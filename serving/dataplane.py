@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from serving import batching
 from serving.batch_queue import Batch, BatchQueue
-from serving.batching import Answer, BatchingParameters
+from serving.batching import Answer
+from serving.batching_parameters import BatchingParameters
 from serving.config_file import ModelSettings
 from serving.errors import Code, RequestError
 from serving.fair_pool import FairPool

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from serving.errors import FlagError
 
@@ -31,6 +31,8 @@ class Flags:
     model_config_file: str = ""
     model_config_file_poll_wait_seconds: float = 0
     file_system_poll_wait_seconds: float = 1
+    num_load_threads: int = 0
+    num_unload_threads: int = 0
     max_num_load_retries: int = 5
     load_retry_interval_micros: int = 60_000_000
     saved_model_tags: str = "serve"
@@ -68,6 +70,8 @@ _HELP = {
     "model_base_path": "absolute path of the one model, without --model_config_file",
     "model_config_file": "file with a ModelServerConfig in text format",
     "model_config_file_poll_wait_seconds": "seconds between readings of that file; 0 to read it once",
+    "num_load_threads": "how many models are loaded at a time; 0 or 1 for one after the other",
+    "num_unload_threads": "how many versions of a model are unloaded at a time",
     "file_system_poll_wait_seconds": "seconds between looks for versions; 0 to look once",
     "enable_signature_method_name_check": "Classify and Regress take only signatures with their method name",
     "prefer_tflite_model": "serve a version's model.tflite, where it has one",
@@ -78,8 +82,6 @@ _HELP = {
 # What a script written for tensorflow_model_server may pass, and we don't need or don't have.
 _WITHOUT_EFFECT: dict[str, type] = {
     "rest_api_num_threads": int,
-    "num_load_threads": int,
-    "num_unload_threads": int,
     "platform_config_file": str,
     "xla_cpu_compilation_enabled": bool,
     "flush_filesystem_caches": bool,
@@ -87,6 +89,11 @@ _WITHOUT_EFFECT: dict[str, type] = {
     "remove_unused_fields_from_bundle_metagraph": bool,
     "use_tflite_model": bool,
     "tensorflow_session_config_file": str,
+    "use_alts_credentials": bool,
+    "num_tflite_pools": int,
+    "num_tflite_interpreters_per_pool": int,
+    "thread_pool_factory_config_file": str,
+    "skip_initialize_tpu": bool,
 }
 
 
@@ -188,11 +195,8 @@ def _parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     for field in fields(Flags):
-        kind = bool if isinstance(field.default, bool) else type(field.default)
-        if field.name.endswith("_wait_seconds"):
-            kind = float
         text = f"{_HELP.get(field.name, 'as in TensorFlow Serving')} (default: {field.default!r})"
-        _add(parser, field.name, kind, text.replace("%", "%%"))
+        _add(parser, field.name, cast("type", field.type), text.replace("%", "%%"))
     for name, kind in _WITHOUT_EFFECT.items():
         _add(parser, name, kind, argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=_version())

@@ -8,10 +8,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serving.config_file import ModelSettings
 from serving.errors import Code, LoadError, RequestError
@@ -89,13 +90,20 @@ class Models:
         *,
         max_retries: int = 5,
         retry_interval_s: float = 60.0,
+        load_threads: int = 0,
+        unload_threads: int = 0,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_change` is called after each change of a state, on the thread that made it."""
+        """`on_change` is called after each change of a state, on the thread that made it.
+
+        Several models are loaded at a time on so many threads, and versions unloaded; without, one by one.
+        """
         self._load = load
         self._max_retries = max_retries
         self._retry_interval_s = retry_interval_s
         self._on_change = on_change
+        self._load_threads = load_threads
+        self._unload_threads = unload_threads
         self._models: dict[str, Model] = {}
         self._lock = threading.Lock()
         self.changed = threading.Event()
@@ -194,15 +202,11 @@ class Models:
     def reconcile(self) -> None:
         """Look at the folders and bring versions up and down until what is there is what is wanted.
 
-        Loads run here, one after the other, newest version first; only one thread may call it.
+        Of one model, versions are loaded one after the other, the newest first. Only one thread may call it.
         """
         with self._lock:
-            models = dict(self._models)
-        for name, model in models.items():
-            wanted = self._discover(name, model)
-            for number in sorted(wanted, reverse=True):
-                self._bring_up(name, model, number, wanted[number])
-            self._settle(name, model, wanted)
+            models = list(self._models.items())
+        _each(self._load_threads, self._renew, models)
 
     def close(self) -> None:
         """Unload everything at once; no request may be running."""
@@ -212,6 +216,12 @@ class Models:
             for version in model.versions.values():
                 if version.servable is not None:
                     version.servable.close()
+
+    def _renew(self, name: str, model: Model) -> None:
+        wanted = self._discover(name, model)
+        for number in sorted(wanted, reverse=True):
+            self._bring_up(name, model, number, wanted[number])
+        self._settle(name, model, wanted)
 
     def _discover(self, name: str, model: Model) -> dict[int, Path]:
         if not model.configured:
@@ -276,15 +286,17 @@ class Models:
             ]
         if leaving:
             self._on_change()
-        for version in closing:
-            if version.servable is not None:
-                version.servable.close()
-            with self._lock:
-                version.servable, version.state = None, State.END
-            self._on_change()
-            _log.info("version_unloaded model=%s version=%d", name, version.number)
+        _each(self._unload_threads, self._unload, [(name, version) for version in closing])
         with self._lock:
             self._forget(model, wanted)
+
+    def _unload(self, name: str, version: Version) -> None:
+        if version.servable is not None:
+            version.servable.close()
+        with self._lock:
+            version.servable, version.state = None, State.END
+        self._on_change()
+        _log.info("version_unloaded model=%s version=%d", name, version.number)
 
     def _forget(self, model: Model, wanted: Mapping[int, Path]) -> None:
         ended = sorted(
@@ -309,6 +321,17 @@ class Models:
         if model is None or label not in model.labels:
             raise RequestError(Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}")
         return model.labels[label]
+
+
+def _each(threads: int, work: Callable[..., None], items: Sequence[tuple[Any, ...]]) -> None:
+    """Do the work for each of the items and return when all is done; its first error is raised."""
+    if threads < 2 or len(items) < 2:
+        for item in items:
+            work(*item)
+        return
+    with ThreadPoolExecutor(threads, "models") as pool:
+        for done in [pool.submit(work, *item) for item in items]:
+            done.result()
 
 
 def _status(version: Version) -> VersionStatus:

@@ -1,10 +1,9 @@
 """A SavedModel in memory: the only file of this package that touches TensorFlow itself."""
 
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,17 @@ from tensorflow.core.protobuf.config_pb2 import CallableOptions, ConfigProto
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow.python.framework import op_def_registry
 
-from serving import batching, graph_state, tensors, tflite, warmup
-from serving.batching import BatchingParameters
+from serving import batching_parameters, graph_state, tensors, tflite, warmup
+from serving.batching_parameters import BatchingParameters
 from serving.errors import Code, FlagError, LoadError, RequestError
 from serving.servable import MOST_PLANS, Servable
 from serving.signatures import Plan
 from serving.tensors import Array
 
 _log = logging.getLogger(__name__)
+
+# The session loader is marked as deprecated on every call; it is the one that gives a session.
+tf.get_logger().setLevel(logging.ERROR)
 
 _INIT_SIGNATURES = {"__saved_model_init_op", "__saved_model_train_op"}
 
@@ -150,11 +152,11 @@ def _load_lite(path: Path, options: LoadOptions) -> Servable:
 
 
 def _load_saved_model(path: Path, options: LoadOptions) -> Servable:
-    per_model = batching.of_version(path) if options.per_model_batching else None
+    per_model = batching_parameters.of_version(path) if options.per_model_batching else None
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=_config(options))
     try:
-        with graph.as_default(), _quiet():
+        with graph.as_default():
             loaded = tf.compat.v1.saved_model.loader.load(session, options.tags, str(path))
     except BaseException:
         session.close()
@@ -230,15 +232,3 @@ def _kind(error: Exception) -> Code:
 
 def _code(number: int) -> Code:
     return next((code for code in Code if code.number == number), Code.UNKNOWN)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    # The session loader is marked as deprecated on every call; it is the one that gives a session.
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
-from serving.batching import BatchingParameters
+from serving.batching_parameters import BatchingParameters
 from serving.errors import Code, RequestError
 from serving.signatures import DEFAULT, Plan, plan
 from serving.tensors import Array

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from serving import front, logs
 from serving.errors import FlagError, ServingError
-from serving.flags import parse
+from serving.flags import Flags, parse
 
 _log = logging.getLogger(__name__)
 
@@ -26,16 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _log.warning("%s", note)
     _log.info("starting front=%s processes=%d", name, flags.processes)
     try:
-        # Both are checked before TensorFlow is imported, which takes seconds.
         front.check_ports(flags)
-        if flags.model_config_file:
-            from serving import config_file
-
-            config_file.read(Path(flags.model_config_file))
-        if flags.ssl_config_file:
-            from serving import tls
-
-            tls.read(Path(flags.ssl_config_file))
+        _check_files(flags)
         if flags.processes > 1:
             from serving import processes
 
@@ -44,6 +36,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ServingError as error:
         _log.error("%s", error)
         return 1
+
+
+def _check_files(flags: Flags) -> None:
+    # Before TensorFlow is imported, which takes seconds; each is read again where it is used.
+    if flags.model_config_file:
+        from serving import config_file
+
+        config_file.read(Path(flags.model_config_file))
+    if flags.ssl_config_file:
+        from serving import tls
+
+        tls.read(Path(flags.ssl_config_file))
+    if flags.batching_parameters_file:
+        from serving import batching_parameters
+
+        batching_parameters.read(Path(flags.batching_parameters_file))
+    if flags.monitoring_config_file:
+        from serving import monitoring
+
+        monitoring.path_of(Path(flags.monitoring_config_file))
 
 
 if __name__ == "__main__":

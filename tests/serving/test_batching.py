@@ -5,9 +5,9 @@ import asyncio
 import numpy as np
 import pytest
 
-from serving import batching
+from serving import batching_parameters
 from serving.batch_queue import PROOFS
-from serving.batching import BatchingParameters
+from serving.batching_parameters import BatchingParameters
 from serving.config_file import ModelSettings
 from serving.dataplane import DataPlane, Target
 from serving.errors import Code, FlagError, RequestError
@@ -188,7 +188,7 @@ def test_parameters_are_read_from_protobuf_text(tmp_path):
         'pad_variable_length_inputs: true thread_pool_name { value: "mine" }'
     )
 
-    assert batching.read(file) == BatchingParameters(
+    assert batching_parameters.read(file) == BatchingParameters(
         max_batch_size=8,
         batch_timeout_micros=500,
         num_batch_threads=3,
@@ -217,12 +217,12 @@ def test_parameters_that_make_no_sense_are_refused(tmp_path, text, reason):
     file.write_text(text)
 
     with pytest.raises(FlagError, match=reason):
-        batching.read(file)
+        batching_parameters.read(file)
 
 
 def test_a_version_may_bring_parameters_of_its_own(saved_models, place, tmp_path):
     version = place(saved_models / "apart", tmp_path / "apart" / "1")
-    (version / batching.PER_MODEL_FILE).write_text("max_batch_size { value: 7 }")
+    (version / batching_parameters.PER_MODEL_FILE).write_text("max_batch_size { value: 7 }")
 
     servable = load(version, LoadOptions(per_model_batching=True))
 

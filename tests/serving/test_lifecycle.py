@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 
 from serving.config_file import All, Latest, ModelSettings, Specific
@@ -251,3 +253,42 @@ def test_a_model_that_is_listed_again_is_tried_again(loader, base):
     serve(models, base)
 
     assert states(models) == {1: State.AVAILABLE}
+
+
+class Together(Loader):
+    """Loads, and unloads, only when as many do so at the same time."""
+
+    def __init__(self, parties):
+        super().__init__()
+        self.barrier = threading.Barrier(parties)
+
+    def __call__(self, path):
+        self.barrier.wait(5)
+        servable = super().__call__(path)
+        servable.close = lambda: self.barrier.wait(5)
+        return servable
+
+
+def test_several_models_are_loaded_at_a_time(tmp_path):
+    models = Models(Together(3), load_threads=3)
+    names = ("a", "b", "c")
+    for name in names:
+        add(tmp_path / name, 1)
+    models.configure([ModelSettings(name, tmp_path / name) for name in names])
+
+    models.reconcile()
+
+    assert [models.lease(name).number for name in names] == [1, 1, 1]
+
+
+def test_several_versions_are_unloaded_at_a_time(base):
+    loader = Together(1)
+    models = Models(loader, unload_threads=2)
+    add(base, 1, 2)
+    serve(models, base, All())
+    loader.barrier = threading.Barrier(2)
+
+    models.configure([])
+    models.reconcile()
+
+    assert states(models) == {1: State.END, 2: State.END}

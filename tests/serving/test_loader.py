@@ -7,8 +7,11 @@ import pytest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from serving import tensors
+from serving.config_file import ModelSettings
 from serving.errors import Code, LoadError, RequestError
+from serving.lifecycle import Models
 from serving.loader import LoadOptions, load
+from serving.statuses import State, VersionStatus
 from serving.warmup import WARMUP_FILE
 
 
@@ -246,3 +249,20 @@ def test_a_load_that_python_refuses_has_no_code_of_its_own(tmp_path):
         load(tmp_path, LoadOptions())
 
     assert caught.value.kind is Code.UNKNOWN
+
+
+def test_models_of_every_make_are_loaded_at_the_same_time(place, saved_models, tmp_path):
+    names = ("sum/1", "dense", "text", "version_1_graph", "judge", "echo", "apart")
+    settings = []
+    for name in names:
+        version = place(saved_models / name, tmp_path / name.replace("/", "-") / "1")
+        settings.append(ModelSettings(version.parent.name, version.parent))
+    models = Models(lambda path: load(path, LoadOptions()), load_threads=len(names), unload_threads=2)
+    models.configure(settings)
+
+    models.reconcile()
+
+    assert {each.name: models.status(each.name) for each in settings} == {
+        each.name: [VersionStatus(1, State.AVAILABLE)] for each in settings
+    }
+    models.close()

@@ -256,6 +256,31 @@ def test_a_port_that_is_taken_ends_the_process(tmp_path):
     assert f"can't listen on 127.0.0.1:{port}" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--enable_batching", "--batching_parameters_file"],
+        ["--monitoring_config_file"],
+        ["--ssl_config_file"],
+        ["--model_config_file"],
+    ],
+)
+def test_a_damaged_file_is_found_before_tensorflow_is_imported(tmp_path, flags):
+    file = tmp_path / "damaged.config"
+    file.write_text("nonsense: 1")
+    flags = [f"--port={free_port()}", "--model_base_path=/models/m", *flags[:-1], f"{flags[-1]}={file}"]
+    code = (
+        "import sys\nfrom serving.server import main\n"
+        "assert main(sys.argv[1:]) == 1 and 'tensorflow' not in sys.modules"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *flags], check=True, capture_output=True, text=True, timeout=60
+    )
+
+    assert str(file) in ended.stderr
+
+
 def test_help_and_flag_errors_need_no_tensorflow():
     code = (
         "import sys\nfrom serving.server import main\n"
