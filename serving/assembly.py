@@ -101,6 +101,7 @@ class Assembly:
 
         A model that fails to load doesn't hold back the others: its state tells, and it is tried again.
         """
+        self._peers.listen()
         self._reconcile()
         self.plane.started = True
         self._tell()

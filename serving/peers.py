@@ -52,6 +52,9 @@ class Peers(Protocol):
     def ready(self) -> bool:
         """Whether all others are ready, and as many as were asked for have been."""
 
+    def listen(self) -> None:
+        """Begin to hear the others and to answer them."""
+
     def merged(self, own: Statuses) -> Statuses:
         """Return the states of all processes together, `own` being those of this one."""
 
@@ -77,6 +80,9 @@ class Alone:
 
     def __init__(self, answers: Answers | None = None) -> None:
         self._answers = answers or {}
+
+    def listen(self) -> None:
+        """Do nothing: nobody else is there."""
 
     def merged(self, own: Statuses) -> Statuses:
         """Return the states as they are."""
@@ -113,6 +119,9 @@ class Connected:
         self._others: list[tuple[bool, Statuses]] = []
         self._complete = False
         self.config: str | None = json.loads(self._lines.readline() or b"{}").get("config")
+
+    def listen(self) -> None:
+        """Begin to hear the others and to answer them."""
         threading.Thread(target=self._listen, name="peers", daemon=True).start()
 
     @property

@@ -34,8 +34,26 @@ def run(flags: Flags) -> int:
     Raises:
         ServingError: another server is starting on one of the ports.
     """
-    with _claimed(flags):
+    with claimed(flags):
         return asyncio.run(_Processes(flags).serve())
+
+
+@contextlib.contextmanager
+def claimed(flags: Flags) -> Iterator[None]:
+    """Hold the ports against another server that shares its own: both would listen, and mix their answers.
+
+    Raises:
+        ServingError: another server holds one of them.
+    """
+    with contextlib.ExitStack() as held:
+        for port in filter(None, (flags.port, flags.rest_api_port)):
+            # A name that goes with its last holder, whatever ends it (unix(7), abstract sockets).
+            claim = held.enter_context(socket.socket(socket.AF_UNIX))
+            try:
+                claim.bind(f"\0fitserve-model-server:{flags.host}:{port}")
+            except OSError as error:
+                raise ServingError(f"can't listen on {flags.host}:{port}: {error.strerror}") from error
+        yield
 
 
 class _Processes:
@@ -107,17 +125,3 @@ class _Processes:
             attending.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await attending
-
-
-@contextlib.contextmanager
-def _claimed(flags: Flags) -> Iterator[None]:
-    """Hold the ports against another server that shares its own: both would listen, and mix their answers."""
-    with contextlib.ExitStack() as held:
-        for port in filter(None, (flags.port, flags.rest_api_port)):
-            # A name that goes with its last holder, whatever ends it (unix(7), abstract sockets).
-            claim = held.enter_context(socket.socket(socket.AF_UNIX))
-            try:
-                claim.bind(f"\0fitserve-model-server:{flags.host}:{port}")
-            except OSError as error:
-                raise ServingError(f"can't listen on {flags.host}:{port}: {error.strerror}") from error
-        yield

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,10 +14,15 @@ import pytest
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
 from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 
+from service.ports import free_ports
+from serving import processes
+from serving.flags import Flags
 from serving.store import ServedModel, Store
 from tests.serving.asking import CODE, FRONTS, Calls, leave, ones, outputs, predict_request, refusal
 
 CONNECTIONS = 12
+# Channels to one address share a connection unless they are told not to.
+LOCAL = [("grpc.use_local_subchannel_pool", 1)]
 
 
 class Shared:
@@ -24,7 +31,6 @@ class Shared:
     def __init__(self, server, store):
         self.server, self.store = server, store
         address = f"127.0.0.1:{server.port}"
-        # Channels to one address share a connection unless they are told not to.
         self.clients = [Calls(address, [("grpc.use_local_subchannel_pool", 1)]) for _ in range(CONNECTIONS)]
 
     def reload(self, **paths):
@@ -231,6 +237,56 @@ def fresh(server, before):
     finally:
         for client in clients:
             client.close()
+
+
+def test_a_process_that_can_not_start_ends_the_server(start_server, tmp_path):
+    config = Store(tmp_path).write_models_config({})
+    server = start_server("--processes=2", f"--model_config_file={config}", wait=False)
+    server.wait_until(lambda: len(server.family()) == 3)
+    (first, *_) = family = server.family() - {server.process.pid}
+    os.kill(first, signal.SIGKILL)
+
+    assert server.process.wait(10) == 1
+    assert "process_ended" in server.log.read_text()
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+
+
+def test_two_servers_do_not_share_a_port(tmp_path):
+    (port,) = free_ports(1)
+    flags = Flags(port=port, processes=2)
+    command = [sys.executable, "-m", "serving.server", f"--port={port}", "--processes=2"]
+    with processes.claimed(flags):
+        ended = subprocess.run(
+            [*command, f"--model_base_path={tmp_path}"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert ended.returncode == 1
+    assert f"can't listen on 127.0.0.1:{port}: Address already in use" in ended.stderr
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("chosen", FRONTS)
+def test_requests_in_flight_are_answered_before_all_leave(
+    chosen, saved_models, place, start_server, tmp_path
+):
+    place(saved_models / "slow", tmp_path / "slow" / "1")
+    base = f"--model_base_path={tmp_path / 'slow'}"
+    server = start_server("--processes=2", base, "--model_name=slow", chosen=chosen)
+    family, request = server.family(), predict_request("slow", x=ones()[0])
+    # Four fit into the time for draining: each takes a core for half a second.
+    clients = [Calls(f"127.0.0.1:{server.port}", LOCAL) for _ in range(4)]
+    asked = [client.stub("Predict").future(request, timeout=20) for client in clients]
+    time.sleep(0.2)  # The requests have to be inside; nothing outside tells when.
+
+    assert server.stop(signal.SIGTERM) < 8
+
+    assert server.process.returncode == 0
+    assert [outputs(each.result())["y"].shape for each in asked] == [(3,)] * 4
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
 
 
 @pytest.mark.full
