@@ -16,6 +16,8 @@ from tensorflow_serving.apis.regression_pb2 import RegressionRequest, Regression
 from serving import front, tensors
 
 FRONTS = front.runnable()
+# For what takes a server of its own, and is decided behind the fronts: the preferred one, unless all is run.
+FRONT = [FRONTS[0], *(pytest.param(name, marks=pytest.mark.full) for name in FRONTS[1:])]
 
 CODE = grpc.StatusCode
 

@@ -11,10 +11,10 @@ from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
 from serving.inference import CLASSIFY, REGRESS
 from serving.store import ServedModel, Store
-from tests.serving.asking import CODE, FRONTS, leave, outputs, predict_request, refusal
+from tests.serving.asking import CODE, FRONT, leave, outputs, predict_request, refusal
 
 
-@pytest.fixture(scope="module", params=FRONTS)
+@pytest.fixture(scope="module", params=FRONT)
 def server(request, saved_models, place, start_server, tmp_path_factory):
     """One server with the models judge (label stable on 1) and text."""
     store = Store(tmp_path_factory.mktemp("store"))

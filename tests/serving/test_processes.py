@@ -18,7 +18,7 @@ from service.ports import free_ports
 from serving import processes
 from serving.flags import Flags
 from serving.store import ServedModel, Store
-from tests.serving.asking import CODE, FRONTS, Calls, leave, ones, outputs, predict_request, refusal
+from tests.serving.asking import CODE, FRONT, Calls, leave, ones, outputs, predict_request, refusal
 
 CONNECTIONS = 12
 # Channels to one address share a connection unless they are told not to.
@@ -55,7 +55,7 @@ class Shared:
         return {each.call("Predict", request).model_spec.version.value for each in self.clients}
 
 
-@pytest.fixture(scope="module", params=FRONTS)
+@pytest.fixture(scope="module", params=FRONT)
 def shared(request, saved_models, place, start_server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shared")
     store = Store(folder / "store")
@@ -269,7 +269,7 @@ def test_two_servers_do_not_share_a_port(tmp_path):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("chosen", FRONTS)
+@pytest.mark.parametrize("chosen", FRONT)
 def test_requests_in_flight_are_answered_before_all_leave(
     chosen, saved_models, place, start_server, tmp_path
 ):
@@ -290,7 +290,7 @@ def test_requests_in_flight_are_answered_before_all_leave(
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("chosen", FRONTS)
+@pytest.mark.parametrize("chosen", FRONT)
 def test_a_killed_parent_leaves_no_process_behind(chosen, start_server, tmp_path):
     config = Store(tmp_path).write_models_config({})
     server = start_server("--processes=2", f"--model_config_file={config}", chosen=chosen)

@@ -15,7 +15,7 @@ from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 
 from service.ports import free_ports
 from serving.store import ServedModel, Store
-from tests.serving.asking import CODE, FRONTS, leave, ones, outputs, predict_request, refusal
+from tests.serving.asking import CODE, FRONT, FRONTS, leave, ones, outputs, predict_request, refusal
 
 
 class Loose:
@@ -33,7 +33,7 @@ class Loose:
         return document["model_version_status"][0] if status == 200 else {"state": None}
 
 
-@pytest.fixture(scope="module", params=FRONTS)
+@pytest.fixture(scope="module", params=FRONT)
 def loose(request, start_server, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("loose"))
     config = store.write_models_config({})
@@ -190,7 +190,7 @@ def test_a_config_that_can_not_be_obeyed_is_refused_and_changes_nothing(loose, r
     assert loose.server.get("/v1/models/reloaded") == before
 
 
-@pytest.mark.parametrize("chosen", FRONTS)
+@pytest.mark.parametrize("chosen", FRONT)
 def test_a_request_in_flight_is_answered_before_the_server_leaves(
     chosen, saved_models, place, start_server, tmp_path
 ):

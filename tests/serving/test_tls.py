@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from serving import tls
 from serving.errors import FlagError
-from tests.serving.asking import FRONTS, leave, ones, predict_request
+from tests.serving.asking import FRONT, leave, ones, predict_request
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
@@ -74,7 +74,7 @@ def config(path, key=SERVER, certificate=SERVER, authority="", verify=False):
     return path
 
 
-@pytest.fixture(scope="module", params=FRONTS)
+@pytest.fixture(scope="module", params=FRONT)
 def server(request, saved_models, place, start_server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
     place(saved_models / "sum" / "1", folder / "sum" / "1")
