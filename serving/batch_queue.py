@@ -10,7 +10,6 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from serving import batching
 from serving.batching import Answer
@@ -50,7 +49,7 @@ class Batch:
     waiting: list[_Waiting] = field(default_factory=list)
     rows: int = 0
     due: bool = False
-    client: str = ""
+    client: Hashable = ""
 
     def take(self) -> Lease | None:
         """Drop the requests that nobody waits for any more; return a lease of another, or None."""
@@ -86,55 +85,71 @@ class BatchQueue:
         self._running = 0
         self._advancing = False
         # When each client with waiting batches had its last turn.
-        self._turns: dict[str, int] = {}
-        # How many batches of a plan proved that its rows are apart.
-        self._proofs: WeakKeyDictionary[Servable, dict[Plan, int]] = WeakKeyDictionary()
+        self._turns: dict[Hashable, int] = {}
+        # Whether the last batch was of one request, and whether one came since the loop came round.
+        self._was_lone = True
+        self._has_company = False
 
     def parameters(self, servable: "Servable", plan: Plan, rows: int) -> BatchingParameters | None:
         """Return how a request is batched, or None when it has to go alone."""
         asked = servable.batching or self._parameters
-        proofs = self._proofs.get(servable, {}).get(plan, 0)
-        if not rows or proofs == _MIXES_ROWS:
+        if not rows or servable.proofs.get(plan, 0) == _MIXES_ROWS:
             return None
         if asked is not None:
             batching.check_rows(rows, asked)
             return asked
         return self._automatic if plan.signature_name in servable.row_wise and rows < MOST_ROWS else None
 
-    async def run(
+    def is_alone(self, parameters: BatchingParameters) -> bool:
+        """Return whether a request needn't wait until the loop comes round, for nobody would join it.
+
+        A guess from what came of late; whoever asks for TensorFlow Serving's parameters gets its queue.
+        """
+        if parameters is not self._automatic or self._has_company or not self._was_lone:
+            return False
+        # The next one in this turn of the loop is told that it has company.
+        self._has_company = True
+        asyncio.get_running_loop().call_soon(self._come_round)
+        return True
+
+    def submit(
         self,
-        client: str,
+        client: Hashable,
         lease: Lease,
         plan: Plan,
         inputs: Mapping[str, Array],
+        rows: int,
         parameters: BatchingParameters,
-    ) -> list[Array]:
-        """Return the outputs of one request, answered with others.
+    ) -> asyncio.Future[list[Array]]:
+        """Return the future outputs of one request of so many rows, answered with others.
 
         Raises:
-            RequestError: its own error, or UNAVAILABLE when too many batches wait.
+            RequestError: UNAVAILABLE when too many batches wait.
         """
-        batch, key = self._batch(client, lease, plan, inputs, parameters)
-        answer = asyncio.get_running_loop().create_future()
+        batch, key = self._batch(client, lease, plan, inputs, rows, parameters)
+        answer: asyncio.Future[list[Array]] = asyncio.get_running_loop().create_future()
         batch.waiting.append(_Waiting(lease, inputs, answer))
-        batch.rows += batching.rows_of(inputs)
+        batch.rows += rows
         if batch.rows >= parameters.max_batch_size:
             self._make_due(batch, key)
-        outputs: list[Array] = await answer
-        return outputs
+        return answer
+
+    def _come_round(self) -> None:
+        self._has_company = False
 
     def _batch(
         self,
-        client: str,
+        client: Hashable,
         lease: Lease,
         plan: Plan,
         inputs: Mapping[str, Array],
+        rows: int,
         parameters: BatchingParameters,
     ) -> tuple[Batch, _Key]:
         servable = lease.servable
-        key = (servable, plan, *(_kind(inputs[name], parameters) for name in plan.inputs))
+        key = (servable, plan, *[_kind(inputs[name], parameters) for name in plan.inputs])
         batch = self._open.get(key)
-        if batch is not None and batch.rows + batching.rows_of(inputs) <= parameters.max_batch_size:
+        if batch is not None and batch.rows + rows <= parameters.max_batch_size:
             return batch, key
         if batch is not None:
             self._open.pop(key)
@@ -144,9 +159,8 @@ class BatchQueue:
             raise RequestError(
                 Code.UNAVAILABLE, "The batch scheduling queue to which this task was submitted is full"
             )
-        proofs = self._proofs.setdefault(servable, {}).get(plan, 0)
         # Padded rows answer otherwise than alone, so there nothing can be proven.
-        proving = proofs < PROOFS and not parameters.pad_variable_length_inputs
+        proving = servable.proofs.get(plan, 0) < PROOFS and not parameters.pad_variable_length_inputs
         batch = self._open[key] = Batch(plan, parameters, proving, client=client)
         self._queued.append((key, batch))
         loop = asyncio.get_running_loop()
@@ -183,6 +197,7 @@ class BatchQueue:
             if not self._queued:
                 self._turns.clear()
             lease = batch.take()
+            self._was_lone = len(batch.waiting) < 2
             if lease is not None:
                 self._running += 1
                 self._call(batch, lease, partial(self._end, batch))
@@ -206,7 +221,7 @@ class BatchQueue:
     def _note(self, batch: Batch, apart: bool) -> None:
         if not batch.proving or len(batch.waiting) < 2:
             return
-        proofs = self._proofs.setdefault(batch.waiting[0].lease.servable, {})
+        proofs = batch.waiting[0].lease.servable.proofs
         if not apart:
             proofs[batch.plan] = _MIXES_ROWS
         elif proofs.get(batch.plan, 0) != _MIXES_ROWS:

@@ -1,11 +1,10 @@
 """What the server does, without a wire: both gRPC and HTTP are thin skins over this."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from serving import batching
 from serving.batch_queue import Batch, BatchQueue
@@ -17,23 +16,19 @@ from serving.fair_pool import FairPool
 from serving.lifecycle import Lease, Models
 from serving.monitoring import OBSERVED
 from serving.peers import Alone, Peers
+from serving.servable import QUICK_S, Servable
 from serving.signatures import Plan
 from serving.statuses import State, Statuses, VersionStatus, select
 from serving.tensors import Array
 
-if TYPE_CHECKING:
-    from serving.servable import Servable
-
 # The connection that the request came by, set by the fronts: the share of a client is that of its connection.
-CLIENT: ContextVar[str] = ContextVar("CLIENT", default="")
+CLIENT: ContextVar[Hashable] = ContextVar("CLIENT", default="")
 
-# A call this short costs less than handing it to a thread and back; a longer one would hold up the others.
-INLINE_S = 0.001
+# Of larger inputs than this, what a call took of late says too little.
 INLINE_BYTES = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Which version a request means: of these three, `number` and `label` exclude each other."""
 
     model: str
@@ -83,27 +78,24 @@ class DataPlane:
         return self._models.lease(target.model, target.number, target.label)
 
     async def run(self, lease: Lease, plan: Plan, inputs: Mapping[str, Array]) -> list[Array]:
-        """Return `plan.outputs`, as `_run` does, and note how long that took."""
-        observed, started = OBSERVED.get(), time.perf_counter()
-        outputs = await self._run(lease, plan, inputs)
-        if observed is not None:
-            observed.runtime_s = time.perf_counter() - started
-        return outputs
-
-    async def _run(self, lease: Lease, plan: Plan, inputs: Mapping[str, Array]) -> list[Array]:
         """Return `plan.outputs`; quick models at once, others on a thread, rows with others' rows.
 
         A caller that is cancelled gives its place back; where its call runs already, the version stays loaded
         until that has ended.
         """
-        servable = lease.servable
-        parameters = self._batches.parameters(servable, plan, batching.rows_of(inputs))
-        if parameters is not None:
-            return await self._batches.run(CLIENT.get(), lease, plan, inputs, parameters)
-        if _is_quick(servable, [inputs]):
-            return servable.run(plan, inputs)
-        work = partial(servable.run, plan, inputs)
-        outputs: list[Array] = await self._pool.submit(CLIENT.get(), work, lease.again)
+        observed, started = OBSERVED.get(), time.perf_counter()
+        servable, rows = lease.servable, batching.rows_of(inputs)
+        parameters = self._batches.parameters(servable, plan, rows)
+        alone = parameters is None or self._batches.is_alone(parameters)
+        if alone and _is_quick(servable, [inputs]):
+            outputs = servable.run(plan, inputs)
+        elif parameters is not None:
+            outputs = await self._batches.submit(CLIENT.get(), lease, plan, inputs, rows, parameters)
+        else:
+            work = partial(servable.run, plan, inputs)
+            outputs = await self._pool.submit(CLIENT.get(), work, lease.again)
+        if observed is not None:
+            observed.runtime_s = time.perf_counter() - started
         return outputs
 
     def _call(
@@ -164,9 +156,9 @@ def _check_labels(statuses: Statuses, settings: Sequence[ModelSettings]) -> None
                 )
 
 
-def _is_quick(servable: "Servable", requests: Sequence[Mapping[str, Array]]) -> bool:
+def _is_quick(servable: Servable, requests: Sequence[Mapping[str, Array]]) -> bool:
     size_bytes = sum(array.nbytes for inputs in requests for array in inputs.values())
-    return size_bytes <= INLINE_BYTES and 0 < servable.recent_s < INLINE_S
+    return size_bytes <= INLINE_BYTES and 0 < servable.recent_s < QUICK_S
 
 
 def _check_name(target: Target) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ class FairPool:
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
-        self._waiting: dict[str, deque[_Call]] = {}
+        self._waiting: dict[Hashable, deque[_Call]] = {}
         self._running = 0
 
     def submit(
-        self, client: str, work: Callable[[], Any], hold: Callable[[], AbstractContextManager[object]]
+        self, client: Hashable, work: Callable[[], Any], hold: Callable[[], AbstractContextManager[object]]
     ) -> asyncio.Future[Any]:
         """Return the future result of `work`; `hold()` is entered while it runs.
 

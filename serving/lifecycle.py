@@ -56,9 +56,19 @@ class Model:
         """Return the numbers of the versions that answer, ascending."""
         return sorted(number for number, each in self.versions.items() if each.state is State.AVAILABLE)
 
+    def latest(self) -> Version | None:
+        """Return the newest version that answers."""
+        found = None
+        for each in self.versions.values():
+            if each.state is State.AVAILABLE and (found is None or each.number > found.number):
+                found = each
+        return found
+
 
 class Lease:
     """The right to call one version; while it is held, that version isn't unloaded."""
+
+    __slots__ = ("_models", "_version", "model", "number", "servable")
 
     def __init__(self, models: "Models", model: str, version: Version, servable: "Servable") -> None:
         self.model = model
@@ -135,8 +145,7 @@ class Models:
             if label is not None:
                 number = self._labelled(known, label)
             if known is not None:
-                wanted = number if number is not None else max(known.available(), default=-1)
-                version = known.versions.get(wanted)
+                version = known.latest() if number is None else known.versions.get(number)
                 if version is not None and version.state is State.AVAILABLE and version.servable is not None:
                     version.in_flight += 1
                     return Lease(self, model, version, version.servable)

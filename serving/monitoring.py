@@ -8,12 +8,12 @@ import bisect
 import itertools
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from serving import text_protos
@@ -28,12 +28,33 @@ _BOUNDS = [10 * 1.8**power for power in range(33)]
 _PREFIX = ":tensorflow:serving:"
 
 
-@dataclass(slots=True)
 class Observation:
-    """One request while it is answered; `model` is known once it was asked for, `runtime_s` once it ran."""
+    """One request, counted when its block ends, by its model and how it ended.
 
-    model: str = ""
-    runtime_s: float | None = None
+    `model` is known once it was asked for, `runtime_s` once it ran.
+    """
+
+    __slots__ = ("_api", "_entrypoint", "_metrics", "_started", "_token", "model", "runtime_s")
+
+    def __init__(self, metrics: "Metrics", api: str, entrypoint: str) -> None:
+        self._metrics = metrics
+        self._api = api
+        self._entrypoint = entrypoint
+        self.model = ""
+        self.runtime_s: float | None = None
+
+    def __enter__(self) -> "Observation":
+        self._started = time.perf_counter()
+        self._token: Token[Observation | None] = OBSERVED.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        OBSERVED.reset(self._token)
+        if self._api in _COUNTED and self.model:
+            took_s = time.perf_counter() - self._started
+            self._metrics.count(self, self._api, self._entrypoint, _status(error), took_s)
 
 
 OBSERVED: ContextVar[Observation | None] = ContextVar("OBSERVED", default=None)
@@ -53,29 +74,28 @@ class _Histogram:
         self.total += other.total
 
 
+_Histograms = defaultdict[tuple[str, ...], _Histogram]
+
+
 @dataclass(slots=True)
 class Counts:
     """What was counted, by labels.
 
-    Those of requests are (model, status), of latencies (model, API, entrypoint, status), of runtimes
-    (model, API, runtime).
+    Those of latencies are (model, API, entrypoint, status), of runtimes (model, API, runtime).
     """
 
-    requests: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    latencies: dict[tuple[str, ...], _Histogram] = field(default_factory=dict)
-    runtimes: dict[tuple[str, ...], _Histogram] = field(default_factory=dict)
+    latencies: _Histograms = field(default_factory=lambda: defaultdict(_Histogram))
+    runtimes: _Histograms = field(default_factory=lambda: defaultdict(_Histogram))
 
     def add(self, other: "Counts") -> None:
         """Add what another process counted."""
-        self.requests.update(other.requests)
         for mine, theirs in ((self.latencies, other.latencies), (self.runtimes, other.runtimes)):
             for labels, histogram in theirs.items():
-                mine.setdefault(labels, _Histogram()).merge(histogram)
+                mine[labels].merge(histogram)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object, to tell it to another process."""
         return {
-            "requests": [[labels, count] for labels, count in self.requests.items()],
             "latencies": [[labels, each.counts, each.total] for labels, each in self.latencies.items()],
             "runtimes": [[labels, each.counts, each.total] for labels, each in self.runtimes.items()],
         }
@@ -83,11 +103,10 @@ class Counts:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Counts":
         """Read what `to_json` wrote."""
-        return cls(
-            Counter({tuple(labels): count for labels, count in document["requests"]}),
-            {tuple(labels): _Histogram(*rest) for labels, *rest in document["latencies"]},
-            {tuple(labels): _Histogram(*rest) for labels, *rest in document["runtimes"]},
-        )
+        read = cls()
+        read.latencies.update({tuple(labels): _Histogram(*rest) for labels, *rest in document["latencies"]})
+        read.runtimes.update({tuple(labels): _Histogram(*rest) for labels, *rest in document["runtimes"]})
+        return read
 
 
 class Metrics:
@@ -104,46 +123,27 @@ class Metrics:
             copy.add(self._counts)
         return copy
 
-    @contextmanager
-    def observe(self, api: str, entrypoint: str) -> Iterator[None]:
-        """Count the request answered inside the block, by its model and how it ended."""
-        observed, status, started = Observation(), "OK", time.perf_counter()
-        token = OBSERVED.set(observed)
-        try:
-            yield
-        except RequestError as error:
-            status = error.code.name
-            raise
-        except TimeoutError:
-            status = Code.DEADLINE_EXCEEDED.name
-            raise
-        except Exception:
-            status = Code.INTERNAL.name
-            raise
-        except BaseException:
-            status = Code.CANCELLED.name
-            raise
-        finally:
-            OBSERVED.reset(token)
-            if api in _COUNTED and observed.model:
-                self._count(api, entrypoint, status, observed, time.perf_counter() - started)
+    def observe(self, api: str, entrypoint: str) -> Observation:
+        """Return the block in which a request is answered."""
+        return Observation(self, api, entrypoint)
 
-    def _count(self, api: str, entrypoint: str, status: str, observed: Observation, took_s: float) -> None:
+    def count(self, observed: Observation, api: str, entrypoint: str, status: str, took_s: float) -> None:
+        """Count a request that has ended."""
         # Who asks for names at random may not fill the memory: what isn't served has no name here.
         model = observed.model if status != Code.NOT_FOUND.name else ""
         with self._lock:
-            self._counts.requests[model, status] += 1
-            key = (model, api, entrypoint, status)
-            self._counts.latencies.setdefault(key, _Histogram()).add(took_s * 1e6)
+            self._counts.latencies[model, api, entrypoint, status].add(took_s * 1e6)
             if observed.runtime_s is not None:
-                runtime = (model, api, "TF1")
-                self._counts.runtimes.setdefault(runtime, _Histogram()).add(observed.runtime_s * 1e6)
+                self._counts.runtimes[model, api, "TF1"].add(observed.runtime_s * 1e6)
 
 
 def page(counts: Counts, states: Iterable[tuple[str, int, str]]) -> str:
     """Return the page in Prometheus's text format; `states` are (model, version, state) triples."""
+    requests: Counter[tuple[str, str]] = Counter()
+    for (model, _, _, status), histogram in counts.latencies.items():
+        requests[model, status] += sum(histogram.counts)
     lines = [f"# TYPE {_PREFIX}request_count counter"]
-    for (model, status), count in sorted(counts.requests.items()):
+    for (model, status), count in sorted(requests.items()):
         labels = _labels(model_name=model, status=status)
         lines.append(f"{_PREFIX}request_count{{{labels}}} {count}")
     lines.append(f"# TYPE {_PREFIX}request_latency histogram")
@@ -169,6 +169,20 @@ def path_of(file: Path) -> str | None:
     """
     config = text_protos.read(file, "MonitoringConfig").prometheus_config
     return (config.path or DEFAULT_PATH) if config.enable else None
+
+
+def _status(error: BaseException | None) -> str:
+    match error:
+        case None:
+            return "OK"
+        case RequestError():
+            return error.code.name
+        case TimeoutError():
+            return Code.DEADLINE_EXCEEDED.name
+        case Exception():
+            return Code.INTERNAL.name
+        case _:
+            return Code.CANCELLED.name
 
 
 def _histogram(name: str, labels: str, histogram: _Histogram) -> list[str]:

@@ -1,7 +1,7 @@
 """One loaded version: its signatures, and a call into its graph, whatever runs that graph."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
@@ -13,12 +13,16 @@ from serving.tensors import Array
 # Clients choose the outputs, so they could ask for every combination of them.
 MOST_PLANS = 64
 
+# A call this short costs less than handing it to threads and back; a longer one would hold up the others.
+QUICK_S = 0.001
+
 
 class Servable(ABC):
     """What the server knows of a version.
 
     `recent_s` is how long its calls took of late, in seconds; `row_wise` names the signatures whose rows may
-    share a call without being told to, and `batching` holds the version's own parameters.
+    share a call without being told to, `proofs` counts the batches of a plan that proved it (see
+    `BatchQueue`), and `batching` holds the version's own parameters.
     """
 
     def __init__(
@@ -34,9 +38,10 @@ class Servable(ABC):
         self.batching = batching
         self.check_method_names = check_method_names
         self.recent_s = 0.0
+        self.proofs: dict[Plan, int] = {}
         self._plans: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Plan] = {}
 
-    def plan(self, signature_name: str, given: Sequence[str], output_filter: Sequence[str]) -> Plan:
+    def plan(self, signature_name: str, given: Iterable[str], output_filter: Iterable[str]) -> Plan:
         """Check a request by names alone; an empty signature name means serving_default.
 
         Raises:
@@ -48,7 +53,7 @@ class Servable(ABC):
         name = signature_name or DEFAULT
         if name not in self.signatures:
             raise RequestError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
-        made = plan(name, self.signatures[name], given, output_filter)
+        made = plan(name, self.signatures[name], key[1], key[2])
         if len(self._plans) < MOST_PLANS:
             self._plans[key] = made
         return made

@@ -1,7 +1,7 @@
 """What a request may ask of a signature, checked before any tensor is read."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
@@ -10,8 +10,7 @@ from serving.errors import Code, RequestError
 DEFAULT = "serving_default"
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """A checked request: the signature, the inputs it feeds (sorted), the outputs it fetches (in order)."""
 
     signature_name: str

@@ -5,6 +5,7 @@ fills the rest) are those of tensorflow/core/framework/tensor.proto.
 """
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import ml_dtypes
@@ -77,6 +78,9 @@ QUANTIZED = {number: dtype[0] for number, dtype in DTYPES.items() if dtype.names
 # Fields whose packed form is the array's own memory: tag of float_val (5) and of double_val (6).
 _PACKED = {1: b"\x2a", 2: b"\x32"}
 _TENSOR_CONTENT = b"\x22"
+_SMALL = [bytes([value]) for value in range(0x80)]
+# Clients choose the shapes.
+_MOST_HEADS = 1024
 
 
 def decode(proto: TensorProto, name: str) -> Array:
@@ -97,8 +101,8 @@ def decode(proto: TensorProto, name: str) -> Array:
     ):
         raise _unparsable(name)
     try:
-        if proto.tensor_content and number != STRING:
-            return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
+        if (content := proto.tensor_content) and number != STRING:
+            return np.frombuffer(content, dtype).reshape(shape)
         return _filled(_values(proto, number, dtype), count).reshape(shape)
     except (ValueError, OverflowError) as error:
         raise _unparsable(name) from error
@@ -153,6 +157,8 @@ def delimited(tag: bytes, content: bytes) -> bytes:
 
 def varint(value: int) -> bytes:
     """Return protobuf's encoding of a number that isn't negative."""
+    if value < 0x80:
+        return _SMALL[value]
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -161,6 +167,7 @@ def varint(value: int) -> bytes:
     return bytes(encoded)
 
 
+@lru_cache(_MOST_HEADS)
 def _head(number: int, shape: tuple[int, ...]) -> bytes:
     dimensions = b"".join([delimited(b"\x12", b"\x08" + varint(size) if size else b"") for size in shape])
     return b"\x08" + varint(number) + delimited(b"\x12", dimensions)
