@@ -266,3 +266,15 @@ def test_models_of_every_make_are_loaded_at_the_same_time(place, saved_models, t
         each.name: [VersionStatus(1, State.AVAILABLE)] for each in settings
     }
     models.close()
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "threads"),
+    [("sum/1", 0, 1), ("slow", 0, 0), ("sum/1", 2, 2)],
+    ids=["a quick one", "a slow one", "as asked for"],
+)
+def test_a_quick_model_runs_on_one_thread_unless_told_otherwise(saved_models, model, asked, threads):
+    servable = load(saved_models / model, LoadOptions(intra_op_threads=asked))
+
+    assert servable._session._config.intra_op_parallelism_threads == threads
+    servable.close()
