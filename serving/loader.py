@@ -29,6 +29,8 @@ tf.get_logger().setLevel(logging.ERROR)
 
 # TensorFlow asks for it once, before it makes its first device (local_device.cc).
 _POOL_A_SESSION = "TF_OVERRIDE_GLOBAL_THREADPOOL"
+# A larger model isn't loaded twice: for a moment it would take twice the memory.
+_LARGEST_TWICE_BYTES = 64 << 20
 # A call is timed so often, and its best time taken.
 _TRIES = 5
 
@@ -134,7 +136,8 @@ def load(path: Path, options: LoadOptions) -> Servable:
     """
     lite = options.prefer_tflite and (path / tflite.MODEL_FILE).is_file()
     servable = _load(path, options, lite=lite)
-    if lite or not options.warm or options.intra_op_threads or not _is_quick(servable, path):
+    decided = lite or not options.warm or options.intra_op_threads or _size_bytes(path) > _LARGEST_TWICE_BYTES
+    if decided or not _is_quick(servable, path):
         return servable
     # Waking TensorFlow's threads takes longer than such a call does without them: MLP 20-64-32-5, 8 rows,
     # 100 microseconds on two threads and 25 on one.
@@ -142,6 +145,10 @@ def load(path: Path, options: LoadOptions) -> Servable:
     chosen, other = (on_one, servable) if _is_quick(on_one, path) else (servable, on_one)
     other.close()
     return chosen
+
+
+def _size_bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in (*path.glob("saved_model.pb*"), *path.glob("variables/*")))
 
 
 def _load(path: Path, options: LoadOptions, *, lite: bool) -> Servable:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from serving import tensors
+from serving import loader, tensors
 from serving.config_file import ModelSettings
 from serving.errors import Code, LoadError, RequestError
 from serving.lifecycle import Models
@@ -277,4 +277,12 @@ def test_a_quick_model_runs_on_one_thread_unless_told_otherwise(saved_models, mo
     servable = load(saved_models / model, LoadOptions(intra_op_threads=asked))
 
     assert servable._session._config.intra_op_parallelism_threads == threads
+    servable.close()
+
+
+def test_a_large_model_is_loaded_once(saved_models, monkeypatch):
+    monkeypatch.setattr(loader, "_LARGEST_TWICE_BYTES", 1)
+    servable = load(saved_models / "sum" / "1", LoadOptions())
+
+    assert servable._session._config.intra_op_parallelism_threads == 0
     servable.close()
