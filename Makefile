@@ -88,10 +88,12 @@ catalog: install ## Write trainer/catalog.json anew from the installed Keras.
 	$(BIN)/python -m trainer.catalog --write
 
 # An old protoc on purpose: what it writes is read by every protobuf from 6.31 on.
-protos: install ## Write the client's protobuf modules anew.
-	$(UV) run --quiet --no-project --isolated --python 3.11 --with grpcio-tools==1.75.1 \
-		python -m grpc_tools.protoc -I client/protos --python_out=client --pyi_out=client \
+PROTOC := $(UV) run --quiet --no-project --isolated --python 3.11 --with grpcio-tools==1.75.1 python -m grpc_tools.protoc
+
+protos: install ## Write the protobuf modules of the client and of a benchmark anew.
+	$(PROTOC) -I client/protos --python_out=client --pyi_out=client \
 		fitserve/_protos/tensor.proto fitserve/_protos/serving.proto
+	$(PROTOC) -I . --python_out=. --pyi_out=. benchmarks/protos/inference.proto
 
 lock: ## Resolve the lock files again (writes deploy/locks).
 	test -x $(UV) || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }

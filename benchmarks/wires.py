@@ -6,11 +6,10 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import grpc
 import numpy as np
 
+from benchmarks.protos.inference_pb2 import ModelInferRequest, ModelInferResponse
 from fitserve import tensors
 from fitserve._protos import serving_pb2 as wire
 
@@ -82,13 +81,9 @@ class V2(Wire):
 
     path, grpc = "/inference.GRPCInferenceService/ModelInfer", True
 
-    def __init__(self) -> None:
-        # Any: classes that grpcio-tools makes as it reads the file.
-        self._protos: Any = grpc.protos("benchmarks/rivals/inference.proto")
-
     def body(self, case: Case, rows: int) -> bytes:
         """Return a ModelInferRequest."""
-        request = self._protos.ModelInferRequest(model_name=case.model)
+        request = ModelInferRequest(model_name=case.model)
         x = case.x[:rows]
         tensor = request.inputs.add(name="x", datatype="FP32", shape=x.shape)
         tensor.contents.fp32_contents.extend(x.ravel().tolist())
@@ -96,7 +91,7 @@ class V2(Wire):
 
     def answer(self, reply: bytes) -> np.ndarray:
         """Read the only output of a ModelInferResponse."""
-        response = self._protos.ModelInferResponse.FromString(reply)
+        response = ModelInferResponse.FromString(reply)
         (output,) = response.outputs
         if response.raw_output_contents:
             values = np.frombuffer(response.raw_output_contents[0], np.float32)

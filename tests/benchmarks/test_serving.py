@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.protos.inference_pb2 import ModelInferResponse
 from benchmarks.wires import V2, Case, Json, TensorFlowServing
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +23,7 @@ def reply_of(wire, rows, value):
     if isinstance(wire, Json):
         return json.dumps(answer.tolist()).encode()
     if isinstance(wire, V2):
-        response = wire._protos.ModelInferResponse()
+        response = ModelInferResponse()
         response.outputs.add(name="y", datatype="FP32", shape=answer.shape)
         response.raw_output_contents.append(answer.tobytes())
         return response.SerializeToString()
