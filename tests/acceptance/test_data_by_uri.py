@@ -11,6 +11,7 @@ from fitserve import Client, InvalidInputError, Predictor
 from tests.acceptance.stack import RunningStack, example
 
 
+@pytest.mark.full
 def test_a_job_trains_on_a_file_in_place_and_validates_on_a_set_of_its_own(
     client: Client, stack: RunningStack, data: Path
 ) -> None:

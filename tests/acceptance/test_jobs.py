@@ -370,6 +370,7 @@ def test_a_second_version_takes_over_without_a_failed_request(
         assert changes == [(1, 2)]
 
 
+@pytest.mark.full
 def test_the_command_line_submits_watches_and_predicts(
     stack: RunningStack, digits: str, tmp_path: Path
 ) -> None:

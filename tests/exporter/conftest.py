@@ -136,7 +136,9 @@ def two_by_two() -> Trained:
     return Trained(model, train, held_out)
 
 
-@pytest.fixture(scope="session", params=["image_classifier", "two_by_two"])
+@pytest.fixture(
+    scope="session", params=[pytest.param("image_classifier", marks=pytest.mark.full), "two_by_two"]
+)
 def exported(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, converter: Converter
 ) -> Exported:

@@ -172,7 +172,7 @@ def test_images_of_any_size_are_answered_as_a_column_of_images_would_be(images, 
 
 
 def test_every_signature_is_warmed(version):
-    names = [each.model_spec.signature_name for each in warmup.requests(version[0])]
+    names = [each.predict_log.request.model_spec.signature_name for each in warmup.records(version[0])]
     assert names == [name for name in ("serving_default", *ALL) for _ in (1, 32)]
 
 

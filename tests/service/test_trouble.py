@@ -106,10 +106,10 @@ def test_a_word_to_a_child_that_was_killed_is_for_nobody(here, train) -> None:
 
 def test_what_a_child_told_before_the_memory_cap_killed_it_is_kept(here, train, monkeypatch) -> None:
     job = train(
-        "held = bytearray(b'x') * 200_000_000\n"
         "events = open(order['attempt_folder'] + '/events.jsonl', 'w')\n"
         "events.write(json.dumps({'n': 1, 'at': 0.0, 'event': 'log', 'data': {'message': 'told'}}) + '\\n')\n"
         "events.close()\n"
+        "held = bytearray(b'x') * 200_000_000\n"
         "tell(1, 'log', message='told')\nsignal.pause()\n",
         memory_bytes=100_000_000,
     )

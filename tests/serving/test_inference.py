@@ -338,6 +338,7 @@ def test_a_document_of_another_form_is_shown(server, body, text):
     assert document["error"].endswith(text)
 
 
+@pytest.mark.full
 def test_method_names_are_checked_where_the_flag_says_so(saved_models, place, start_server, tmp_path):
     place(saved_models / "judge", tmp_path / "judge" / "1")
     server = start_server(

@@ -11,10 +11,10 @@ from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataReque
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
 
 from serving.store import ServedModel, Store
-from tests.serving.asking import CODE, FRONTS, leave, ones, outputs, predict_request, refusal
+from tests.serving.asking import CODE, FRONT, leave, ones, outputs, predict_request, refusal
 
 
-@pytest.fixture(scope="module", params=FRONTS)
+@pytest.fixture(scope="module", params=FRONT)
 def server(request, saved_models, place, start_server, tmp_path_factory):
     """One server with the models sum (versions 1 and 2, label stable on 1), dense, text and slow."""
     store = Store(tmp_path_factory.mktemp("store"))

@@ -110,6 +110,7 @@ def test_what_is_no_model_is_a_load_error(tmp_path):
         load(tmp_path, LoadOptions(prefer_tflite=True))
 
 
+@pytest.mark.full
 def test_the_server_prefers_it_where_the_flag_says_so(saved_models, place, start_server, tmp_path):
     both = place(saved_models / "sum" / "1", tmp_path / "m" / "1")
     shutil.copy(saved_models / "lite" / "named" / "model.tflite", both)

@@ -134,6 +134,7 @@ def test_all_that_an_optimizer_carries_from_step_to_step_is_kept(
     assert same_weights(trained.model, whole.model)
 
 
+@pytest.mark.full
 def test_the_states_of_a_stateful_layer_are_kept(run, images_body, killed, tmp_path, recorder):
     import keras
 

@@ -184,6 +184,7 @@ load_texts(10)
 """
 
 
+@pytest.mark.full
 def test_what_is_far_larger_once_it_is_prepared_is_prepared_a_piece_at_a_time(tmp_path):
     rows = 6000
     # Measured: 110 MB, and 590 MB where all is prepared at once.

@@ -233,7 +233,7 @@ def undetermined() -> Iterator[None]:
     "how",
     [
         {"run_eagerly": True, "steps_per_execution": 2},
-        {"jit_compile": True, "steps_per_execution": 3},
+        pytest.param({"jit_compile": True, "steps_per_execution": 3}, marks=pytest.mark.full),
         pytest.param({"jit_compile": True}, marks=pytest.mark.full),
         pytest.param({"steps_per_execution": 2}, marks=pytest.mark.full),
     ],

@@ -135,6 +135,7 @@ def test_a_run_of_several_steps_a_call_is_resumed_to_the_bit(
     assert same_weights(trained.model, step_by_step.model)
 
 
+@pytest.mark.full
 def test_a_pace_that_changes_within_a_run_changes_nothing_else(
     run, images_body, killed, step_by_step: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,7 +139,7 @@ def test_what_was_fitted_is_a_document(trained):
 
 def test_it_is_warmed_by_all_signatures_columns_among_them(trained, version):
     folder, _ = version
-    requests = list(warmup.requests(folder))
+    requests = [record.predict_log.request for record in warmup.records(folder)]
     assert [each.model_spec.signature_name for each in requests] == [
         name for name in ("serving_default", "core", "classify") for _ in (1, 32)
     ]

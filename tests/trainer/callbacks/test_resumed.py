@@ -127,6 +127,7 @@ def test_a_table_of_the_epochs_is_written(run, body, tmp_path: Path) -> None:
     assert [line.split(",")[0] for line in lines[1:]] == ["0", "1", "2", "3"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("body", ["TensorBoard"], indirect=True)
 def test_tensorboard_finds_scalars_and_histograms(run, body, tmp_path: Path) -> None:
     run(body)
