@@ -139,3 +139,15 @@ def place():
         return staging.rename(version)
 
     return place
+
+
+@pytest.fixture(scope="module")
+def undetermined():
+    """Let random operations be: who trained in this process before had them all seeded."""
+    from tensorflow.python.framework import config
+
+    enabled = config.is_op_determinism_enabled()
+    config.disable_op_determinism()
+    yield
+    if enabled:
+        config.enable_op_determinism()

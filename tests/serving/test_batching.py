@@ -16,7 +16,7 @@ from serving.loader import LoadOptions, load
 
 
 @pytest.fixture(scope="module")
-def models(saved_models, place, tmp_path_factory):
+def models(saved_models, place, tmp_path_factory, undetermined):
     base = tmp_path_factory.mktemp("batching")
     place(saved_models / "apart", base / "apart" / "1")
     kept = Models(lambda path: load(path, LoadOptions()))
@@ -220,6 +220,7 @@ def test_parameters_that_make_no_sense_are_refused(tmp_path, text, reason):
         batching_parameters.read(file)
 
 
+@pytest.mark.usefixtures("undetermined")
 def test_a_version_may_bring_parameters_of_its_own(saved_models, place, tmp_path):
     version = place(saved_models / "apart", tmp_path / "apart" / "1")
     (version / batching_parameters.PER_MODEL_FILE).write_text("max_batch_size { value: 7 }")

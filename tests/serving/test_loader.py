@@ -251,6 +251,7 @@ def test_a_load_that_python_refuses_has_no_code_of_its_own(tmp_path):
     assert caught.value.kind is Code.UNKNOWN
 
 
+@pytest.mark.usefixtures("undetermined")
 def test_models_of_every_make_are_loaded_at_the_same_time(place, saved_models, tmp_path):
     names = ("sum/1", "dense", "text", "version_1_graph", "judge", "echo", "apart")
     settings = []
